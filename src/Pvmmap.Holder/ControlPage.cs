@@ -1,0 +1,116 @@
+using System.Runtime.InteropServices;
+
+namespace Pvmmap.Holder;
+
+/// <summary>
+/// The memory shared by a holder, its guardian and whoever follows the fill: a memfd named <see cref="MemfdName"/>, <see cref="Size"/> bytes,
+/// open in the holder as descriptor <see cref="HolderFds.Control"/>. Written by the holder (and by the guardian once the holder is gone);
+/// followers read it and may set <see cref="Command"/> bits. Compiled into the library and into the freestanding code alike.
+/// </summary>
+[StructLayout(LayoutKind.Explicit, Size = 0x1000)]
+internal unsafe struct ControlPage
+{
+    public const string MemfdName = "pvmmap-control";
+    public const ulong MagicValue = 0x50414d_4d5650UL; // "PVMMAP"
+    public const uint CurrentVersion = 1;
+    public const int Size = 512 * 1024;
+    public const int ContextsOffset = 0x1000;
+    public const int MaximumContexts = 64;
+    public const int SegmentsOffset = 0x2000;
+    public const int MaximumSegments = (Size - SegmentsOffset) / 32;
+
+    [FieldOffset(0x00)] public ulong Magic;
+    [FieldOffset(0x08)] public uint Version;
+    /// <summary>One of <see cref="ControlState"/>.</summary>
+    [FieldOffset(0x0c)] public uint State;
+    /// <summary>Bits of <see cref="ControlCommand"/>, set by followers, never cleared.</summary>
+    [FieldOffset(0x10)] public uint Command;
+    /// <summary>1: fill on touch only, until <see cref="ControlCommand.FinishNow"/>.</summary>
+    [FieldOffset(0x14)] public uint Lazy;
+    /// <summary>Process numbers as the caller's pid namespace has them.</summary>
+    [FieldOffset(0x18)] public int SourcePid;
+    [FieldOffset(0x1c)] public int TargetPid;
+    [FieldOffset(0x20)] public int HolderPid;
+    /// <summary>As the holder's own pid namespace has it; 0 until the guardian stands.</summary>
+    [FieldOffset(0x24)] public int GuardianPid;
+    /// <summary>CLOCK_MONOTONIC, nanoseconds.</summary>
+    [FieldOffset(0x28)] public ulong StartedAt;
+    [FieldOffset(0x30)] public ulong EndedAt;
+    /// <summary>The source range, in the holder's own address space too; whole pages.</summary>
+    [FieldOffset(0x38)] public ulong SourceStart;
+    [FieldOffset(0x40)] public ulong SourceLength;
+    /// <summary>Where the region is first registered, and where the call will have put it when it returns.</summary>
+    [FieldOffset(0x48)] public ulong PlacedAt;
+    [FieldOffset(0x50)] public ulong DestinationStart;
+    /// <summary>Largest background batch, bytes, a multiple of the page size.</summary>
+    [FieldOffset(0x58)] public ulong BatchBytes;
+
+    // Counters.
+    /// <summary>Populated bytes (present or swapped, not the zero page) that the range had when the holder was made.</summary>
+    [FieldOffset(0x80)] public ulong BytesTotal;
+    /// <summary>Bytes of those that are in place or no longer owed.</summary>
+    [FieldOffset(0x88)] public ulong BytesDone;
+    [FieldOffset(0x90)] public ulong Faults;
+    [FieldOffset(0x98)] public ulong ZeroFaults;
+    [FieldOffset(0xa0)] public ulong Forks;
+    [FieldOffset(0xa8)] public ulong Remaps;
+    [FieldOffset(0xb0)] public ulong Removes;
+    [FieldOffset(0xb8)] public ulong Unmaps;
+    [FieldOffset(0xc0)] public ulong Retries;
+    [FieldOffset(0xc8)] public ulong PoisonedPages;
+    /// <summary>Negated errno of the last unexpected failure, and how many there were.</summary>
+    [FieldOffset(0xd0)] public long LastError;
+    [FieldOffset(0xd8)] public ulong Errors;
+
+    // Tables behind this page.
+    [FieldOffset(0x100)] public uint ContextCount;
+    [FieldOffset(0x104)] public uint SegmentCount;
+}
+
+/// <summary>A userfaultfd that the holder serves: the target's own, then one for each child that the target forked meanwhile.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 16)]
+internal struct ControlContext
+{
+    [FieldOffset(0)] public int Fd;
+    /// <summary>0 once that address space is gone.</summary>
+    [FieldOffset(4)] public uint Alive;
+}
+
+/// <summary>A piece of some target address space and where its content lies in the holder.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 32)]
+internal struct ControlSegment
+{
+    [FieldOffset(0)] public ulong Destination;
+    [FieldOffset(8)] public ulong Source;
+    /// <summary>Bytes; 0 marks a free entry.</summary>
+    [FieldOffset(16)] public ulong Length;
+    [FieldOffset(24)] public uint Context;
+    /// <summary>1: the target dropped these pages (MADV_DONTNEED): zero-fill, never the source's content.</summary>
+    [FieldOffset(28)] public uint Zero;
+}
+
+internal static class ControlState
+{
+    public const uint Starting = 0;
+    public const uint Serving = 1;
+    public const uint Complete = 2;
+    public const uint TargetGone = 3;
+    public const uint Lost = 4;
+}
+
+internal static class ControlCommand
+{
+    /// <summary>Fill in the background even if lazy.</summary>
+    public const uint FinishNow = 1;
+}
+
+/// <summary>The holder's descriptors after its boot; the numbers are fixed so that others can find them under /proc/PID/fd.</summary>
+internal static class HolderFds
+{
+    public const int Socket = 0;
+    public const int Control = 1;
+    public const int Pagemap = 2;
+    public const int Userfaultfd = 3;
+    /// <summary>The guardian's view of the holder: a pidfd.</summary>
+    public const int HolderPidfd = 4;
+}

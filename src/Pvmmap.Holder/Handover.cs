@@ -1,0 +1,54 @@
+using System.Runtime.InteropServices;
+
+namespace Pvmmap.Holder;
+
+/// <summary>What <c>holder_boot</c> is given: it lies in the holder's private memory, above the code.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct HolderBootArguments
+{
+    /// <summary>Address of the system call stub (first bytes of the image).</summary>
+    public ulong Syscall;
+    /// <summary>Address and length of the one mapping that holds code, these arguments and the stack. Everything else but the range goes.</summary>
+    public ulong ImageStart;
+    public ulong ImageLength;
+    /// <summary>The source range that this process keeps.</summary>
+    public ulong SourceStart;
+    public ulong SourceLength;
+    /// <summary>The holder's end of the boot socket (SOCK_SEQPACKET).</summary>
+    public long Socket;
+}
+
+/// <summary>What <c>take_self</c> is given, in memory that the caller allocated outside the managed heap.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct TakeSelfArguments
+{
+    public ulong Syscall;
+    public ulong CloneCall;
+    /// <summary>One past the highest byte of a stack for the intermediate process, 16-aligned.</summary>
+    public ulong IntermediateStackTop;
+    /// <summary>Handed on to <c>holder_boot</c> in the holder. The holder runs on the image's own stack.</summary>
+    public HolderBootArguments Boot;
+    /// <summary>Result: the holder's pid, or a negated errno.</summary>
+    public long HolderPid;
+}
+
+/// <summary>The mailbox through which a thread of the caller has system calls run by the tracer process.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 128)]
+internal struct TracerMailbox
+{
+    /// <summary>Sequence number of the latest request (futex); the tracer answers by copying it to <see cref="Answer"/>.</summary>
+    [FieldOffset(0)] public uint Request;
+    [FieldOffset(64)] public uint Answer;
+    /// <summary>System call number; <see cref="Stop"/> ends the tracer.</summary>
+    [FieldOffset(8)] public long Number;
+    [FieldOffset(16)] public long A1;
+    [FieldOffset(24)] public long A2;
+    [FieldOffset(32)] public long A3;
+    [FieldOffset(40)] public long A4;
+    [FieldOffset(48)] public long Result;
+    /// <summary>The caller's process id: if getppid() differs the caller is gone already.</summary>
+    [FieldOffset(72)] public int CallerPid;
+    [FieldOffset(80)] public ulong Syscall;
+
+    public const long Stop = -1;
+}
