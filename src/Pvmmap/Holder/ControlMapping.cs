@@ -73,6 +73,13 @@ internal sealed unsafe class ControlMapping : IDisposable
         Page.ContextCount = 1;
     }
 
+    /// <summary>Sleeps until the state changes (futex), or the time is over.</summary>
+    public void AwaitChangeOfState(TimeSpan timeout)
+    {
+        uint* state = &((ControlPage*)at)->State;
+        Futex.Wait(state, Volatile.Read(ref *state), timeout);
+    }
+
     public void Dispose()
     {
         Unmap();

@@ -18,10 +18,11 @@ internal sealed unsafe class HolderProcess : IDisposable
 
     private readonly FileDescriptor pidfd;
     private FileDescriptor? socket;
-    private bool released;
+    private bool released, followed;
 
-    private HolderProcess(int pid, FileDescriptor pidfd, FileDescriptor? socket, ControlMapping control)
+    private HolderProcess(int pid, FileDescriptor pidfd, FileDescriptor? socket, ControlMapping control, bool mayServe)
     {
+        MayServe = mayServe;
         Pid = pid;
         this.pidfd = pidfd;
         this.socket = socket;
@@ -32,10 +33,8 @@ internal sealed unsafe class HolderProcess : IDisposable
 
     public ControlMapping Control { get; }
 
-    /// <summary>True if the holder stands still under the tracer for good: its memory can be read, but it cannot serve.</summary>
-    public bool IsFrozen => socket is null;
-
-    public FileDescriptor Pidfd => pidfd;
+    /// <summary>False if a seccomp filter may forbid it what serving takes: its memory can be read, no more.</summary>
+    public bool MayServe { get; }
 
     /// <summary>Turns a child that the source was made to fork into a holder.</summary>
     /// <param name="child">The child, stopped under the tracer.</param>
@@ -48,7 +47,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         try
         {
             if (!frozen) socket = LoadImage(child, pidfd, range);
-            return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket));
+            return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket), !frozen);
         }
         catch
         {
@@ -60,7 +59,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     }
 
     /// <summary>Forks this process; the child is the holder. No managed code runs in it.</summary>
-    public static HolderProcess ForkThisProcess(PageRange range)
+    public static HolderProcess ForkThisProcess(PageRange range, bool mayServe)
     {
         HolderImage code = HolderImage.InThisProcess;
         ulong codeBytes = PageAligned((ulong)code.Code.Length), imageBytes = codeBytes + StackBytes;
@@ -87,7 +86,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             FileDescriptor pidfd = Linux.Pidfd.Open(pid);
             try
             {
-                return new HolderProcess(pid, pidfd, here, CreateControl(pid, pidfd, here));
+                return new HolderProcess(pid, pidfd, here, CreateControl(pid, pidfd, here), mayServe);
             }
             catch
             {
@@ -207,16 +206,24 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <summary>From now on the holder ends by itself.</summary>
     public void Release() => released = true;
 
+    /// <summary>Waits for the end of the fill.</summary>
+    public DuplicationState AwaitEnd() => FillEnd.Await(pidfd, Control, Timeout.InfiniteTimeSpan)!.Value;
+
+    /// <summary>Hands the view of the fill on; the holder is no longer this object's business.</summary>
+    public Duplication Follow()
+    {
+        followed = true;
+        return new Duplication(Control, pidfd);
+    }
+
     /// <summary>Lets go of the holder; kills it if it was never released.</summary>
     public void Dispose()
     {
-        if (!released)
-        {
-            SystemCall.Invoke(SystemCall.SYS_kill, Pid, Signals.SIGKILL);
-            Control.Dispose();
-            pidfd.Dispose();
-        }
+        if (!released) SystemCall.Invoke(SystemCall.SYS_kill, Pid, Signals.SIGKILL);
         socket?.Dispose();
         socket = null;
+        if (followed) return;
+        Control.Dispose();
+        pidfd.Dispose();
     }
 }

@@ -3,7 +3,7 @@ using Pvmmap.Linux;
 namespace Pvmmap.Remote;
 
 /// <summary>System calls made in the name of some process: this one, or one that stands still under ptrace.</summary>
-internal interface IProcessCalls
+internal interface IProcessCalls : IDisposable
 {
     /// <summary>The process, as this process's pid namespace has it.</summary>
     int Pid { get; }

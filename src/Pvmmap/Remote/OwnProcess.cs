@@ -4,7 +4,7 @@ using Pvmmap.Linux;
 namespace Pvmmap.Remote;
 
 /// <summary>This process as source or target: no ptrace, the calls are simply made.</summary>
-internal sealed unsafe class OwnProcess : IProcessCalls, IDisposable
+internal sealed unsafe class OwnProcess : IProcessCalls
 {
     private readonly void* scratch = NativeMemory.AllocZeroed(Trampoline.ScratchBytes);
 

@@ -13,6 +13,9 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
     /// <summary>Address of the <c>syscall</c> instruction that <see cref="Invoke"/> uses.</summary>
     public ulong Instruction { get; set; }
 
+    /// <summary>Stack pointer for <see cref="Invoke"/>; null leaves the thread's own.</summary>
+    public ulong? Stack { get; set; }
+
     /// <summary>Thread id of a task that the last call created, in our pid namespace; 0 if none.</summary>
     public int NewTask { get; private set; }
 
@@ -66,6 +69,7 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
     {
         Ptrace.Registers registers = Saved;
         registers.Rip = Instruction;
+        registers.Rsp = Stack ?? Saved.Rsp;
         registers.Rax = (ulong)number;
         registers.OrigRax = ulong.MaxValue;
         registers.Rdi = (ulong)a1;

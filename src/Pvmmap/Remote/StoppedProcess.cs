@@ -10,7 +10,7 @@ namespace Pvmmap.Remote;
 /// A process that stands still under ptrace (all its threads, or the one that runs our calls) from <see cref="Stop"/> to <see cref="Dispose"/>,
 /// which gives each thread its registers and signal mask back. If this process dies in between, the trampoline does that.
 /// </summary>
-internal sealed class StoppedProcess : IProcessCalls, IDisposable
+internal sealed class StoppedProcess : IProcessCalls
 {
     private const int Options = Ptrace.PTRACE_O_TRACESYSGOOD | Ptrace.PTRACE_O_TRACECLONE;
     private const int CloneVm = 0x100;
@@ -26,6 +26,7 @@ internal sealed class StoppedProcess : IProcessCalls, IDisposable
     private ulong? savedMask;
     private ulong trampoline;
     private int extraOptions;
+    private (ulong Stack, ulong Instruction)? signalFrame;
     private bool disturbed, released;
 
     private StoppedProcess(TracerProcess tracer, FileDescriptor pidfd, int pid)
@@ -217,7 +218,9 @@ internal sealed class StoppedProcess : IProcessCalls, IDisposable
 
     private void MapTrampoline(PageRange avoid)
     {
-        ulong at = AddressSpace.FindGap(Maps.Read(Pid), Trampoline.Length, avoid);
+        List<Vma> maps = Maps.Read(Pid);
+        ulong at = AddressSpace.FindGap(maps, Trampoline.Length, avoid);
+        signalFrame = SignalFrame.Write(tracer, thread, Pid, savedMask!.Value, maps);
         SyscallResult mapped = Borrowed(SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, Memory.PROT_READ | Memory.PROT_WRITE,
             Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_FIXED_NOREPLACE, -1, 0);
         trampoline = (ulong)mapped.OrThrow("map a page in the process", Pid);
@@ -228,12 +231,14 @@ internal sealed class StoppedProcess : IProcessCalls, IDisposable
         thread.Instruction = trampoline + Trampoline.SyscallOffset;
     }
 
-    /// <summary>Runs a system call on an instruction that the process has anyway: the trampoline does not stand yet, or no longer.</summary>
+    /// <summary>Runs a system call on code that the process has anyway: the trampoline does not stand yet, or will not any more.</summary>
     private SyscallResult Borrowed(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
     {
-        thread.Instruction = BorrowedInstruction.Find(Pid, thread.Saved);
+        (thread.Stack, thread.Instruction) = signalFrame is { } frame ? (frame.Stack, frame.Instruction) : (null as ulong?, BorrowedInstruction.Find(Pid, thread.Saved));
         disturbed = true;
-        return thread.Invoke(number, a1, a2, a3, a4, a5, a6);
+        SyscallResult result = thread.Invoke(number, a1, a2, a3, a4, a5, a6);
+        thread.Stack = null;
+        return result;
     }
 
     public SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0) =>

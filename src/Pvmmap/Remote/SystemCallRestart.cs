@@ -25,7 +25,12 @@ internal static class SystemCallRestart
     }
 
     /// <summary>The registers with which the thread goes on in user mode just as if the kernel had restarted its call.</summary>
-    public static Ptrace.Registers Emulate(Ptrace.Registers registers)
+    public static Ptrace.Registers Emulate(Ptrace.Registers registers) => Emulate(registers, SystemCall.SYS_restart_syscall);
+
+    /// <summary>The same for a way back through rt_sigreturn, which forgets how far a nanosleep or poll had come: it starts anew.</summary>
+    public static Ptrace.Registers EmulateFromTheStart(Ptrace.Registers registers) => Emulate(registers, registers.OrigRax);
+
+    private static Ptrace.Registers Emulate(Ptrace.Registers registers, ulong continuation)
     {
         if ((long)registers.OrigRax < 0) return registers;
         switch (-(long)registers.Rax)
@@ -34,7 +39,7 @@ internal static class SystemCallRestart
                 Again(ref registers, registers.OrigRax);
                 break;
             case ERESTART_RESTARTBLOCK:
-                Again(ref registers, SystemCall.SYS_restart_syscall);
+                Again(ref registers, continuation);
                 break;
         }
         return registers;

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Pvmmap.Holder;
 using Pvmmap.Linux;
 

@@ -9,11 +9,11 @@ namespace Pvmmap.Source;
 internal static class Snapshot
 {
     /// <summary>Takes from this process. As with fork(), a page that another thread is writing right now lands on one side or the other.</summary>
-    public static HolderProcess TakeOwn(SourcePlan plan)
+    public static HolderProcess TakeOwn(SourcePlan plan, bool underSeccomp)
     {
         using OwnProcess own = new();
         using ForkAdvice advice = new(own, plan);
-        return HolderProcess.ForkThisProcess(plan.Range);
+        return HolderProcess.ForkThisProcess(plan.Range, mayServe: !underSeccomp);
     }
 
     /// <summary>Takes from a process whose threads all stand still, and lets it go on.</summary>

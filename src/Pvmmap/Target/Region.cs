@@ -24,6 +24,14 @@ internal sealed class Region
         Address = built;
     }
 
+    /// <summary>Room below a MAP_GROWSDOWN region in which its growth during the fill is known to be new memory: the usual RLIMIT_STACK.</summary>
+    public const ulong GrowthRoom = 8 << 20;
+
+    /// <summary>The region grows downward like a stack.</summary>
+    public bool GrowsDown => IsGrowing(pieces);
+
+    private static bool IsGrowing(IReadOnlyList<SourcePiece> pieces) => pieces.Count == 1 && pieces[0].Flags.HasFlag(VmFlags.GrowsDown);
+
     /// <summary>Where it is now.</summary>
     public ulong Address { get; private set; }
 
@@ -44,7 +52,7 @@ internal sealed class Region
         bool exact = flags.HasFlag(MmapFlags.FixedNoReplace), replace = !exact && flags.HasFlag(MmapFlags.Fixed);
         long type = Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS;
         if (plan.Pieces.All(p => p.Flags.HasFlag(VmFlags.NoReserve))) type |= Memory.MAP_NORESERVE;
-        if (plan.Pieces.Count == 1 && plan.Pieces[0].Flags.HasFlag(VmFlags.GrowsDown)) type |= Memory.MAP_GROWSDOWN;
+        if (IsGrowing(plan.Pieces)) type |= Memory.MAP_GROWSDOWN;
         ulong length = plan.Range.Length, at = destination;
         if (exact)
         {
@@ -73,12 +81,7 @@ internal sealed class Region
         {
             ulong at = Address + (piece.Range.Start - source.Start);
             long start = (long)at, length = (long)piece.Range.Length;
-            if (piece.Protection != Protection.None)
-            {
-                target.Invoke(SystemCall.SYS_mprotect, start, length, (long)piece.Protection)
-                    .OrThrow("protect the destination as the source is", target.Pid, new PageRange(at, at + piece.Range.Length),
-                        "the target's map count or overcommit limit does not allow it");
-            }
+            Protect(target, new PageRange(at, at + piece.Range.Length), piece.Protection);
             // Advice: a kernel built without the feature says EINVAL and has nothing to carry.
             if (piece.Flags.HasFlag(VmFlags.HugePage)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_HUGEPAGE);
             if (piece.Flags.HasFlag(VmFlags.NoHugePage)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_NOHUGEPAGE);
@@ -91,6 +94,13 @@ internal sealed class Region
             }
         }
     }
+
+    /// <summary>For a fill from outside, by process_vm_writev, before <see cref="Dress"/>.</summary>
+    public void MakeWritable(IProcessCalls target) => Protect(target, Range, Protection.Read | Protection.Write);
+
+    private static void Protect(IProcessCalls target, PageRange range, Protection protection) =>
+        target.Invoke(SystemCall.SYS_mprotect, (long)range.Start, (long)range.Length, (long)protection)
+            .OrThrow("protect the destination as the source is", target.Pid, range, "the target's map count or overcommit limit does not allow it");
 
     /// <summary>
     /// Moves the region over the destination: what was mapped there goes in the same step. mremap() waits until the holder has read its event.
