@@ -28,6 +28,7 @@ internal static partial class SystemCall
     public const int SYS_rt_sigprocmask = 14;
     public const int SYS_rt_sigreturn = 15;
     public const int SYS_ioctl = 16;
+    public const int SYS_pread64 = 17;
     public const int SYS_readv = 19;
     public const int SYS_writev = 20;
     public const int SYS_mremap = 25;
