@@ -1,32 +1,25 @@
-using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using Pvmmap.Linux;
 
 namespace Pvmmap.Holder;
 
 /// <summary>
-/// The freestanding code, as the build made it: position-independent, no writable data. Layout: the system call stub at 0, a header at
-/// <see cref="HeaderOffset"/> with the offsets of the entry points.
+/// The freestanding code, as the build made it: position-independent, no writable data. Layout: the system call stub at 0, then an
+/// <see cref="ImageHeader"/> with the offsets of the entry points.
 /// </summary>
 internal sealed unsafe class HolderImage
 {
-    public const int HeaderOffset = 0x80;
-    public const uint Magic = 0x484d5650; // "PVMH"
-
     private static readonly Lazy<HolderImage> Mapped = new(MapHere);
 
-    private readonly uint boot, takeSelf, tracerMain, cloneCall;
+    private readonly ImageHeader header;
 
     private HolderImage(byte[] code, ulong at)
     {
         Code = code;
         Base = at;
-        ReadOnlySpan<byte> header = code.AsSpan(HeaderOffset);
-        if (BinaryPrimitives.ReadUInt32LittleEndian(header) != Magic || BinaryPrimitives.ReadUInt32LittleEndian(header[4..]) != code.Length)
+        header = MemoryMarshal.Read<ImageHeader>(code.AsSpan((int)ImageHeader.Offset));
+        if (header.Magic != ImageHeader.MagicValue || header.Length != code.Length)
             throw new PvmmapException(Errno.ENOSYS, "load the holder's code", hint: "the embedded image is damaged; build again");
-        boot = BinaryPrimitives.ReadUInt32LittleEndian(header[8..]);
-        takeSelf = BinaryPrimitives.ReadUInt32LittleEndian(header[12..]);
-        tracerMain = BinaryPrimitives.ReadUInt32LittleEndian(header[16..]);
-        cloneCall = BinaryPrimitives.ReadUInt32LittleEndian(header[20..]);
     }
 
     /// <summary>The image mapped executable in this process, once for its lifetime.</summary>
@@ -38,13 +31,13 @@ internal sealed unsafe class HolderImage
 
     public ulong SyscallStub => Base;
 
-    public ulong Boot => Base + boot;
+    public ulong Boot => Base + header.HolderBoot;
 
-    public ulong TakeSelf => Base + takeSelf;
+    public ulong TakeSelf => Base + header.TakeSelf;
 
-    public ulong TracerMain => Base + tracerMain;
+    public ulong TracerMain => Base + header.TracerMain;
 
-    public ulong CloneCall => Base + cloneCall;
+    public ulong CloneCall => Base + header.CloneCall;
 
     /// <summary>The same image at another address, perhaps of another process.</summary>
     public HolderImage At(ulong address) => new(Code, address);
