@@ -24,15 +24,32 @@ internal static unsafe class Tracer
         {
             uint request = Next(call, mailbox, answered);
             bool stop = mailbox->Number == TracerMailbox.Stop;
-            mailbox->Result = stop
-                ? 0
-                : call(mailbox->Number, mailbox->A1, mailbox->A2, mailbox->A3, mailbox->A4, 0, 0);
+            if (stop)
+                mailbox->Result = 0;
+            else if (mailbox->Number == TracerMailbox.List)
+                mailbox->Result = RunList(call, (TracerRequest*)mailbox->A1, mailbox->A2);
+            else
+                mailbox->Result = call(mailbox->Number, mailbox->A1, mailbox->A2, mailbox->A3, mailbox->A4, 0, 0);
             answered = request;
             Published.Write(&mailbox->Answer, request);
             call(SystemCalls.futex, (long)&mailbox->Answer, FUTEX_WAKE, int.MaxValue, 0, 0, 0);
             if (stop)
                 call(SystemCalls.exit, 0, 0, 0, 0, 0, 0);
         }
+    }
+
+    private static long RunList(SystemCall call, TracerRequest* list, long count)
+    {
+        long done = 0;
+        while (done < count)
+        {
+            TracerRequest* request = list + done;
+            request->Result = call(request->Number, request->A1, request->A2, request->A3, request->A4, 0, 0);
+            if (request->Result < 0)
+                break;
+            done++;
+        }
+        return done;
     }
 
     private static uint Next(SystemCall call, TracerMailbox* mailbox, uint answered)

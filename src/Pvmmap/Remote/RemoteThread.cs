@@ -1,3 +1,4 @@
+using Pvmmap.Holder;
 using Pvmmap.Linux;
 
 namespace Pvmmap.Remote;
@@ -5,6 +6,8 @@ namespace Pvmmap.Remote;
 /// <summary>One thread of another process, stopped under our tracer, that runs system calls for us.</summary>
 internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
 {
+    private static readonly SyscallResult s_gone = new(-(long)Errno.ESRCH);
+
     /// <summary>The registers of the stop, as they will be put back.</summary>
     public Ptrace.Registers Saved;
 
@@ -78,37 +81,62 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
         registers.R10 = (ulong)a4;
         registers.R8 = (ulong)a5;
         registers.R9 = (ulong)a6;
-        return SetRegisters(registers) is not Errno.None and var errno ? new SyscallResult(-(long)errno) : RunThroughSyscall();
+        return RunThroughSyscall(&registers);
     }
 
     /// <summary>Lets the thread run to the end of its next system call, whatever that is, and gives its result.</summary>
-    public SyscallResult RunThroughSyscall()
+    public SyscallResult RunThroughSyscall() => RunThroughSyscall(null);
+
+    private SyscallResult RunThroughSyscall(Ptrace.Registers* set)
     {
         NewTask = 0;
-        for (bool entered = false; ;)
+        Ptrace.Registers registers = default;
+        // The usual course in one go: to the call, through the call, look. It is handed to the tracer as a whole, who need not be woken six times.
+        int* words = stackalloc int[2];
+        Span<TracerRequest> course =
+        [
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_SETREGS, Tid, 0, (long)set),
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid),
+            TracerProcess.WaitRequest(Tid, words),
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid),
+            TracerProcess.WaitRequest(Tid, words + 1),
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, Tid, 0, (long)&registers),
+        ];
+        if (set is null) course = course[1..];
+        if (tracer.Invoke(course) != course.Length) return s_gone;
+        int stops = 0;
+        for (int i = 0; i < 2; i++)
         {
-            SyscallResult result = tracer.Ptrace(Ptrace.PTRACE_SYSCALL, Tid);
-            if (result.Failed) return new SyscallResult(-(long)Errno.ESRCH);
-            if (tracer.Wait(Tid, out WaitStatus status).Failed || !status.Stopped) return new SyscallResult(-(long)Errno.ESRCH);
-            if (status.IsSyscallStop)
-            {
-                if (entered) break;
-                entered = true;
-            }
-            else if (status.Event == Ptrace.PTRACE_EVENT_CLONE)
-            {
-                ulong message = 0;
-                tracer.Ptrace(Ptrace.PTRACE_GETEVENTMSG, Tid, 0, (long)&message);
-                NewTask = (int)message;
-            }
-            else if (status.Event == 0)
-            {
-                // Only SIGSTOP can come through a full mask; it is held back until the thread is itself again.
-                StopWasRequested = true;
-            }
+            if (!Note(new WaitStatus(words[i]), ref stops)) return s_gone;
         }
-        if (GetRegisters(out Ptrace.Registers registers) is not Errno.None and var gone) return new SyscallResult(-(long)gone);
-        return new SyscallResult((long)registers.Rax);
+        if (stops == 2) return new SyscallResult((long)registers.Rax);
+        while (stops < 2)
+        {
+            if (tracer.Ptrace(Ptrace.PTRACE_SYSCALL, Tid).Failed || tracer.Wait(Tid, out WaitStatus status).Failed || !Note(status, ref stops)) return s_gone;
+        }
+        return GetRegisters(out registers) == Errno.None ? new SyscallResult((long)registers.Rax) : s_gone;
+    }
+
+    /// <returns>False if the thread is gone.</returns>
+    private bool Note(WaitStatus status, ref int syscallStops)
+    {
+        if (!status.Stopped) return false;
+        if (status.IsSyscallStop)
+        {
+            syscallStops++;
+        }
+        else if (status.Event == Ptrace.PTRACE_EVENT_CLONE)
+        {
+            ulong message = 0;
+            tracer.Ptrace(Ptrace.PTRACE_GETEVENTMSG, Tid, 0, (long)&message);
+            NewTask = (int)message;
+        }
+        else if (status.Event == 0)
+        {
+            // Only SIGSTOP can come through a full mask; it is held back until the thread is itself again.
+            StopWasRequested = true;
+        }
+        return true;
     }
 
     /// <summary>Lets the task run until it has exited, and reaps it for the tracer.</summary>

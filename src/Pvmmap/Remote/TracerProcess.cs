@@ -63,6 +63,20 @@ internal sealed unsafe class TracerProcess : IDisposable
         return new SyscallResult(mailbox->Result);
     }
 
+    /// <summary>Runs several in a row, up to the first that fails; each has its result. Pointers in them are to memory that does not move.</summary>
+    /// <returns>How many succeeded.</returns>
+    public int Invoke(Span<TracerRequest> requests)
+    {
+        fixed (TracerRequest* list = requests)
+            return (int)Invoke(Patience, TracerMailbox.List, (long)list, requests.Length, 0, 0).Value;
+    }
+
+    public static TracerRequest PtraceRequest(long request, int tid, long address = 0, long data = 0) =>
+        new() { Number = SystemCall.SYS_ptrace, A1 = request, A2 = tid, A3 = address, A4 = data };
+
+    public static TracerRequest WaitRequest(int tid, int* status) =>
+        new() { Number = SystemCall.SYS_wait4, A1 = tid, A2 = (long)status, A3 = Linux.Ptrace.__WALL };
+
     public SyscallResult Ptrace(long request, int tid, long address = 0, long data = 0) =>
         Invoke(SystemCall.SYS_ptrace, request, tid, address, data);
 
