@@ -59,7 +59,7 @@ internal static class CopyCommand
         bool followed = follow && FillProgress.Follow(fill);
         TimeSpan? filledAfter = fill.State == DuplicationState.Complete && followed ? Stopwatch.GetElapsedTime(start) : null;
         DuplicationState state = fill.State;
-        if (json) JsonOutput.Write(Report.From(result, state, filledAfter), JsonOutput.Default.Report);
+        if (json) JsonOutput.Write(Report.From(result, state, filledAfter), JsonOutput.Plain.Report);
         else if (filledAfter is { } time) Console.Out.WriteLine($"every page in place after {Figures.Duration(time)}");
 
         if (follow && !followed)

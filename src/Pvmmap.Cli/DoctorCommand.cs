@@ -17,16 +17,14 @@ internal static class DoctorCommand
     private static int Run(bool json)
     {
         CapabilityRow[] rows = [.. Capabilities.Probe().Select(c => new CapabilityRow(c.Name, c.Present, c.Required, c.Detail, c.Present ? null : c.Cure))];
-        if (json) JsonOutput.Write(rows, JsonOutput.Default.CapabilityRowArray);
-        else Render(rows, AnsiConsole.Console);
+        if (json) JsonOutput.Write(rows, JsonOutput.Plain.CapabilityRowArray);
+        else Render(rows, Terminal.Output);
         return rows.Any(row => row is { Required: true, Present: false }) ? ExitCode.Failed : ExitCode.Done;
     }
 
     internal static void Render(IReadOnlyCollection<CapabilityRow> rows, IAnsiConsole console)
     {
         int width = rows.Max(row => row.Name.Length);
-        // Each capability keeps to one line that grep can find; where the terminal is narrower, it is the terminal that wraps.
-        console.Profile.Width = int.MaxValue / 2;
         foreach (CapabilityRow row in rows)
         {
             string mark = row.Present ? "[green]yes[/]     " : row.Required ? "[red]MISSING[/] " : "[yellow]no[/]      ";

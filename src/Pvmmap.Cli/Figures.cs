@@ -18,9 +18,7 @@ internal static class Figures
             unit++;
         }
 
-        return amount == Math.Floor(amount) || amount >= 100
-            ? string.Create(CultureInfo.InvariantCulture, $"{amount:0} {s_units[unit]}")
-            : string.Create(CultureInfo.InvariantCulture, $"{amount:0.0} {s_units[unit]}");
+        return $"{amount.ToString(amount < 100 ? "0.#" : "0", CultureInfo.InvariantCulture)} {s_units[unit]}";
     }
 
     public static string Duration(TimeSpan time)

@@ -21,8 +21,7 @@ internal static class FillProgress
         if (Console.IsErrorRedirected) return Wait(fill, () => { }, interrupted.Token);
 
         // On standard error, so that what is printed on standard output can be redirected by itself.
-        IAnsiConsole console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) });
-        return console.Progress()
+        return Terminal.Error.Progress()
             .AutoClear(true)
             .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new DownloadedColumn(), new TransferSpeedColumn(), new RemainingTimeColumn())
             .Start(progress =>

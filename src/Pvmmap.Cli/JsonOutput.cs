@@ -1,3 +1,4 @@
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
@@ -14,5 +15,8 @@ namespace Pvmmap.Cli;
 [JsonSerializable(typeof(Demo.DemoReport))]
 internal sealed partial class JsonOutput : JsonSerializerContext
 {
+    // The output goes to a terminal or a program, never into HTML: quotes and '>' stay as they are.
+    public static JsonOutput Plain => field ??= new(new JsonSerializerOptions(Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+
     public static void Write<T>(T value, JsonTypeInfo<T> type) => Console.Out.WriteLine(JsonSerializer.Serialize(value, type));
 }

@@ -22,7 +22,7 @@ internal static class MapCommand
         VmaRow[] rows = [.. entries.Select(entry => VmaRow.From(entry, fills))];
         if (json)
         {
-            JsonOutput.Write(rows, JsonOutput.Default.VmaRowArray);
+            JsonOutput.Write(rows, JsonOutput.Plain.VmaRowArray);
             return ExitCode.Done;
         }
 

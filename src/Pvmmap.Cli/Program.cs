@@ -12,8 +12,7 @@ internal static class Program
         ParseResult parsed = root.Parse(args);
         if (parsed.Action is ParseErrorAction)
         {
-            foreach (string error in parsed.Errors.Select(e => e.Message).Distinct()) Failure.Write(error);
-            Console.Error.WriteLine($"usage: {Usage(parsed.CommandResult.Command, root)} --help");
+            Failure.Write(DescribeUsage(parsed));
             return ExitCode.Usage;
         }
 
@@ -46,5 +45,13 @@ internal static class Program
         Demo.RestoreTarget.CreateCommand(),
     };
 
-    private static string Usage(Command command, RootCommand root) => command == root ? "pvmmap" : $"pvmmap {command.Name}";
+    /// <summary>The first thing wrong with a command line, and what to do about it.</summary>
+    internal static string DescribeUsage(ParseResult parsed)
+    {
+        Command command = parsed.CommandResult.Command;
+        string name = command is RootCommand ? "" : command.Name;
+        string error = parsed.Errors[0].Message.TrimEnd('.');
+        if (!error.Contains(';', StringComparison.Ordinal)) error += $"; see 'pvmmap {name}{(name.Length == 0 ? "" : " ")}--help'";
+        return name.Length == 0 ? error : $"{name}: {error}";
+    }
 }

@@ -16,7 +16,7 @@ internal static class PsCommand
     private static int Run(bool json)
     {
         FillRow[] rows = [.. Duplication.Running().Select(FillRow.From).OrderByDescending(row => row.AgeUs)];
-        if (json) JsonOutput.Write(rows, JsonOutput.Default.FillRowArray);
+        if (json) JsonOutput.Write(rows, JsonOutput.Plain.FillRowArray);
         else if (rows.Length == 0) Console.Out.WriteLine("No fill is under way.");
         else Console.Out.Write(Render(rows));
         return ExitCode.Done;

@@ -33,7 +33,7 @@ internal static class DemoCommand
 
     private static int Run(string? path, ulong limit, bool json)
     {
-        IAnsiConsole console = json ? AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(TextWriter.Null) }) : AnsiConsole.Console;
+        IAnsiConsole console = json ? Terminal.Silent : Terminal.Output;
         DemoInput input = DemoInput.Open(path, limit);
         RequireMemory(input);
         Say(console, $"Input: {input.Description}");
@@ -56,7 +56,7 @@ internal static class DemoCommand
         Check(console, written.Equal, "the target read all of it: SHA-256 equal");
 
         DemoReport report = DemoReport.From(input, kept, pushed, written);
-        if (json) JsonOutput.Write(report, JsonOutput.Default.DemoReport);
+        if (json) JsonOutput.Write(report, JsonOutput.Plain.DemoReport);
         else Render(report, console);
         return report.Passed ? ExitCode.Done : ExitCode.Failed;
     }

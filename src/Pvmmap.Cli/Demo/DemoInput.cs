@@ -8,22 +8,17 @@ internal sealed class DemoInput
 {
     private readonly string _path;
     private readonly bool _isFolder;
-    private readonly ulong _limit;
 
     private DemoInput(string path, ulong limit)
     {
         _path = path;
         _isFolder = Directory.Exists(path);
-        _limit = limit;
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        using var stream = new LimitedStream(new HashStream(hash), limit);
-        WriteTo(stream);
-        Length = stream.Written;
-        Sha256 = Convert.ToHexStringLower(hash.GetHashAndReset());
+        (Length, Sha256) = Send(Stream.Null, limit);
     }
 
     public ulong Length { get; }
 
+    /// <summary>As it was when it was opened.</summary>
     public string Sha256 { get; }
 
     public string Description => _isFolder ? $"{_path} as a tar stream" : _path;
@@ -41,14 +36,23 @@ internal sealed class DemoInput
     }
 
     /// <summary>Writes the input, <see cref="Length"/> bytes, to the stream.</summary>
-    public void WriteTo(Stream destination)
+    /// <returns>SHA-256 of what was written: somebody may be at work in that folder.</returns>
+    /// <exception cref="IOException">There is less than there was.</exception>
+    public string Send(Stream destination)
     {
-        using var limited = new LimitedStream(destination, _limit);
-        WriteTo(limited);
-        limited.Flush();
+        (ulong written, string sha256) = Send(destination, Length);
+        return written == Length ? sha256 : throw new IOException($"demo: {_path}: it has become smaller meanwhile; run this again, or name another");
     }
 
-    private void WriteTo(LimitedStream stream)
+    private (ulong Written, string Sha256) Send(Stream destination, ulong limit)
+    {
+        using var stream = new LimitedHashingStream(destination, limit);
+        Write(stream);
+        stream.Flush();
+        return (stream.Written, stream.Sha256());
+    }
+
+    private void Write(LimitedHashingStream stream)
     {
         if (_isFolder)
         {
@@ -63,7 +67,7 @@ internal sealed class DemoInput
     }
 
     // Entries by hand and in order: TarWriter's own take over access times, which the first pass changes.
-    private static void WriteFolder(TarWriter tar, DirectoryInfo folder, string prefix, LimitedStream stream)
+    private static void WriteFolder(TarWriter tar, DirectoryInfo folder, string prefix, LimitedHashingStream stream)
     {
         foreach (FileSystemInfo item in folder.EnumerateFileSystemInfos().OrderBy(item => item.Name, StringComparer.Ordinal))
         {
@@ -78,9 +82,10 @@ internal sealed class DemoInput
                 tar.WriteEntry(new GnuTarEntry(TarEntryType.Directory, name + "/") { Mode = item.UnixFileMode, ModificationTime = item.LastWriteTimeUtc });
                 WriteFolder(tar, inner, name + "/", stream);
             }
-            else if (item.Attributes.HasFlag(FileAttributes.Normal) || item is FileInfo { Length: > 0 })
+            else
             {
-                using FileStream data = File.OpenRead(item.FullName);
+                // A pipe or a device has no length and goes over as an empty file: opening it could wait for ever.
+                using FileStream? data = item is FileInfo { Length: > 0 } ? File.OpenRead(item.FullName) : null;
                 tar.WriteEntry(new GnuTarEntry(TarEntryType.RegularFile, name)
                 {
                     Mode = item.UnixFileMode,
@@ -105,24 +110,30 @@ internal sealed class DemoInput
     }
 
     /// <summary>Hands on the first bytes, up to a limit, and drops the rest.</summary>
-    private sealed class LimitedStream(Stream inner, ulong limit) : WriteOnlyStream
+    private sealed class LimitedHashingStream(Stream inner, ulong limit) : WriteOnlyStream
     {
+        private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+
         public ulong Written { get; private set; }
 
         public bool IsFull => Written == limit;
 
+        public string Sha256() => Convert.ToHexStringLower(_hash.GetCurrentHash());
+
         public override void Write(ReadOnlySpan<byte> buffer)
         {
-            int count = (int)Math.Min((ulong)buffer.Length, limit - Written);
-            inner.Write(buffer[..count]);
-            Written += (ulong)count;
+            ReadOnlySpan<byte> taken = buffer[..(int)Math.Min((ulong)buffer.Length, limit - Written)];
+            inner.Write(taken);
+            _hash.AppendData(taken);
+            Written += (ulong)taken.Length;
         }
 
         public override void Flush() => inner.Flush();
-    }
 
-    private sealed class HashStream(IncrementalHash hash) : WriteOnlyStream
-    {
-        public override void Write(ReadOnlySpan<byte> buffer) => hash.AppendData(buffer);
+        protected override void Dispose(bool disposing)
+        {
+            if (disposing) _hash.Dispose();
+            base.Dispose(disposing);
+        }
     }
 }

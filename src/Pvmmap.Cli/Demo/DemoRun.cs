@@ -23,7 +23,7 @@ internal static class DemoRun
             int targetPort = Port(target);
             pageServer = gauge.Start(self, [
                 PageServer.Name, "--target", Text(target.Id), "--port", Text(targetPort), "--method", method.ToString()]);
-            Send(input, Port(pageServer));
+            string sent = Send(input, Port(pageServer));
             string? report = pageServer.StandardOutput.ReadLine();
             pageServer.WaitForExit();
             target.WaitForExit();
@@ -34,7 +34,7 @@ internal static class DemoRun
             }
 
             DemoMeasurement measured = JsonSerializer.Deserialize(report, DemoJson.Default.DemoMeasurement)!;
-            return new DemoOutcome(measured, pageServer.Id, target.Id, gauge.Peak, gauge.Method, measured.Sha256 == input.Sha256);
+            return new DemoOutcome(measured, pageServer.Id, target.Id, gauge.Peak, gauge.Method, measured.Sha256 == sent);
         }
         finally
         {
@@ -44,7 +44,7 @@ internal static class DemoRun
         }
     }
 
-    private static void Send(DemoInput input, int port)
+    private static string Send(DemoInput input, int port)
     {
         using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { SendBufferSize = SendBufferBytes };
         socket.Connect(IPAddress.Loopback, port);
@@ -53,7 +53,7 @@ internal static class DemoRun
         Span<byte> header = stackalloc byte[sizeof(ulong)];
         BinaryPrimitives.WriteUInt64LittleEndian(header, input.Length);
         buffered.Write(header);
-        input.WriteTo(buffered);
+        return input.Send(buffered);
     }
 
     private static int Port(Process process) => int.TryParse(process.StandardOutput.ReadLine(), CultureInfo.InvariantCulture, out int port)

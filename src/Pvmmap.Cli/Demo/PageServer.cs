@@ -3,8 +3,8 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
 using System.Text.Json;
+using Pvmmap.Linux;
 using static Pvmmap.Cli.Demo.RestoreTarget;
 
 namespace Pvmmap.Cli.Demo;
@@ -13,7 +13,7 @@ namespace Pvmmap.Cli.Demo;
 /// The demo's page server: receives data over TCP into anonymous memory, asks the target for an address, puts the data there and prints
 /// what it measured.
 /// </summary>
-internal static unsafe partial class PageServer
+internal static unsafe class PageServer
 {
     public const string Name = "demo-page-server";
 
@@ -133,17 +133,10 @@ internal static unsafe partial class PageServer
     private static ulong WriteSome(AnonymousMemory memory, int targetPid, ulong address, ulong done)
     {
         ulong length = Math.Min(MaximumWrite, memory.Length - done);
-        var local = new IoVector(memory.Address + done, length);
-        var remote = new IoVector(address + done, length);
-        nint written = process_vm_writev(targetPid, &local, 1, &remote, 1, 0);
-        return written > 0 ? (ulong)written : throw new PvmmapException((Errno)Marshal.GetLastPInvokeError(), "process_vm_writev", targetPid);
+        Memory.IoVector local = new() { Base = memory.Address + done, Length = length }, remote = new() { Base = address + done, Length = length };
+        return (ulong)SystemCall.InvokeUninterrupted(SystemCall.SYS_process_vm_writev, targetPid, (long)&local, 1, (long)&remote, 1)
+            .OrThrow("process_vm_writev", targetPid);
     }
 
     private static ulong Address(string answer) => ulong.Parse(answer, CultureInfo.InvariantCulture);
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial nint process_vm_writev(int pid, IoVector* local, ulong localCount, IoVector* remote, ulong remoteCount, ulong flags);
-
-    [StructLayout(LayoutKind.Sequential)]
-    private readonly record struct IoVector(ulong Base, ulong Length);
 }

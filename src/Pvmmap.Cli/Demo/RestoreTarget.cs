@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
+using Pvmmap.Linux;
 
 namespace Pvmmap.Cli.Demo;
 
@@ -9,11 +9,12 @@ namespace Pvmmap.Cli.Demo;
 /// The demo's target process: gives the page server an address, then looks at what it finds there. It knows nothing of the library; what is
 /// pushed into it comes from outside.
 /// </summary>
-internal static partial class RestoreTarget
+internal static class RestoreTarget
 {
     public const string Name = "demo-target";
 
     private const int PR_SET_PTRACER = 0x59616d61;
+    private const long PR_SET_PTRACER_ANY = -1;
 
     public static Command CreateCommand()
     {
@@ -25,7 +26,7 @@ internal static partial class RestoreTarget
     private static int Run()
     {
         // Where Yama lets only ancestors trace, the target itself may name its page server: any process, for one demo.
-        _ = prctl(PR_SET_PTRACER, -1, 0, 0, 0);
+        SystemCall.Invoke(SystemCall.SYS_prctl, PR_SET_PTRACER, PR_SET_PTRACER_ANY);
         using Socket listener = LineSocket.Listen(out int port);
         Console.Out.WriteLine(port.ToString(CultureInfo.InvariantCulture));
         using LineSocket pageServer = LineSocket.Accept(listener);
@@ -64,9 +65,6 @@ internal static partial class RestoreTarget
             memory?.Dispose();
         }
     }
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial int prctl(int option, long a2, long a3, long a4, long a5);
 
     /// <summary>What the page server may ask.</summary>
     internal static class Requests
