@@ -25,8 +25,9 @@ internal static unsafe class Boot
         ulong end = start + arguments->SourceLength;
         Detach(call, arguments);
         KeepOnly(call, arguments);
-        ulong failed = Sweep(call, SystemCalls.pkey_mprotect, start, end);
-        Kernel.DontFork(call, start, end);
+        // The guardian inherits the VMAs but no page of them: its fork costs nothing, and its smaps, which would otherwise take a walk over all
+        // pages, tell at once what kind of memory the range was at the cut.
+        Kernel.WipeOnFork(call, start, end);
 
         int first;
         int second;
@@ -42,7 +43,10 @@ internal static unsafe class Boot
         ControlPage* control = (ControlPage*)mapped;
         control->SourceStart = start;
         control->SourceLength = end - start;
-        control->Errors += failed;
+        Service service;
+        Service.Initialize(&service, call, control);
+        StartGuardian(&service);
+        control->Errors += Sweep(call, SystemCalls.pkey_mprotect, start, end);
         control->BytesTotal = Pagemap.CountBytes(call, start, end);
         Send(call, Ready);
 
@@ -51,13 +55,10 @@ internal static unsafe class Boot
         Kernel.MoveDescriptor(call, first, HolderFds.Userfaultfd);
         Kernel.SetNonblocking(call, HolderFds.Userfaultfd);
 
-        Service service;
-        Service.Initialize(&service, call, control);
         service.Contexts[0].Fd = HolderFds.Userfaultfd;
         service.Contexts[0].Alive = 1;
         if (control->ContextCount == 0)
             control->ContextCount = 1;
-        StartGuardian(&service);
         Published.Write(&control->State, ControlState.Serving);
         Send(call, Serving);
         // The number is taken at once by a child's userfaultfd, or stays free; the guardian shares the table, so this closes it there too.

@@ -40,8 +40,9 @@ internal static unsafe class Kernel
     public static long DontNeed(SystemCall call, ulong start, ulong end) =>
         call(SystemCalls.madvise, (long)start, (long)(end - start), 4, 0, 0, 0);
 
-    public static long DontFork(SystemCall call, ulong start, ulong end) =>
-        call(SystemCalls.madvise, (long)start, (long)(end - start), 10, 0, 0, 0);
+    /// <summary>A child of ours gets the mapping without its pages (MADV_WIPEONFORK).</summary>
+    public static long WipeOnFork(SystemCall call, ulong start, ulong end) =>
+        call(SystemCalls.madvise, (long)start, (long)(end - start), 18, 0, 0, 0);
 
     /// <summary>Waits for input on any of the descriptors.</summary>
     public static long Poll(SystemCall call, PollDescriptor* descriptors, uint count, long milliseconds)

@@ -125,7 +125,7 @@ public static class Capabilities
         {
             using FileDescriptor pagemap = Files.Open("/proc/self/pagemap", Files.O_RDONLY);
             ulong page = (ulong)&onStack & ~(PageRange.PageSize - 1);
-            SyscallResult result = PagemapScan.FirstPresent(pagemap, new PageRange(page, page + PageRange.PageSize), out _);
+            SyscallResult result = PagemapScan.AnyPopulated(pagemap, new PageRange(page, page + PageRange.PageSize));
             if (result.Raw == 1) return new(name, true, false, "populated pages are found by one call for many", null);
             return new(name, false, false, string.Create(CultureInfo.InvariantCulture, $"{result.Errno}; pagemap is read entry by entry, which is slower on sparse ranges"),
                 "use Linux 6.7 or later");

@@ -28,12 +28,12 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         using Participant from = Participant.Open(sourcePid, "source"), to = Participant.Open(targetPid, "target");
         from.CheckPermission();
         to.CheckPermission();
-        SourcePlan plan = PlanSource();
+        SourcePlan plan = SourcePlan.FromMaps(sourcePid, source);
         if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid).Exists(vma => vma.Range.Overlaps(Destination)))
             throw new PvmmapException(Errno.EEXIST, "map the destination", targetPid, Destination, "something is mapped there (FIXED_NOREPLACE)");
         try
         {
-            using HolderProcess holder = Take(from, plan);
+            using HolderProcess holder = Take(from, ref plan);
             return Place(to, plan, holder);
         }
         finally
@@ -42,34 +42,44 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
     }
 
-    /// <summary>A range that is itself still being filled by us is completed first; its missing pages would look like holes.</summary>
-    private SourcePlan PlanSource()
+    /// <summary>Takes the range. The plan that comes back is that of the instant at which it was taken.</summary>
+    private HolderProcess Take(Participant from, ref SourcePlan plan)
     {
         for (int attempt = 0; attempt < Attempts; attempt++)
         {
-            SourcePlan plan = SourcePlan.Read(sourcePid, source);
-            if (!plan.IsRegistered) return plan;
-            if (!Duplication.CompleteFillsInto(sourcePid, source)) break;
-        }
-        throw new PvmmapException(Errno.EOPNOTSUPP, "read the source's memory map", sourcePid, source,
-            "part of the range is registered with a userfaultfd that is not ours");
-    }
-
-    private HolderProcess Take(Participant from, SourcePlan plan)
-    {
-        for (int attempt = 0; ; attempt++)
-        {
-            HolderProcess holder = sourcePid == Self ? Snapshot.TakeOwn(plan, from.IsUnderSeccomp) : TakeStopped(from, plan);
-            if (TookAll(holder, plan)) return holder;
+            HolderProcess? holder = sourcePid == Self ? Snapshot.TakeOwn(plan, from.IsUnderSeccomp) : TakeStopped(from, plan);
+            if (holder is null)
+            {
+                // A fill of ours that is still under way is completed first; its missing pages would look like holes.
+                if (!Duplication.CompleteFillsInto(sourcePid, source))
+                {
+                    throw new PvmmapException(Errno.EOPNOTSUPP, "take the source range", sourcePid, source,
+                        "part of the range is registered with a userfaultfd that is not ours");
+                }
+                plan = SourcePlan.FromMaps(sourcePid, source);
+                continue;
+            }
+            try
+            {
+                if (Cut.Read(holder, source) is { } cut && (plan.IsExact || !Cut.MayBeWiped(holder, sourcePid, cut)))
+                {
+                    plan = cut;
+                    return holder;
+                }
+                // Something is not in the fork: withheld from it by advice, which smaps tells, or unmapped between our look and the cut.
+                plan = SourcePlan.FromSmaps(sourcePid, source);
+            }
+            catch
+            {
+                holder.Dispose();
+                throw;
+            }
             holder.Dispose();
-            // The source changed its mappings between our look and the cut.
-            if (attempt == Attempts)
-                throw new PvmmapException(Errno.EAGAIN, "take the source range", sourcePid, source, "the source keeps changing its mappings there");
-            plan = PlanSource();
         }
+        throw new PvmmapException(Errno.EAGAIN, "take the source range", sourcePid, source, "the source keeps changing its mappings there");
     }
 
-    private HolderProcess TakeStopped(Participant from, SourcePlan plan)
+    private HolderProcess? TakeStopped(Participant from, SourcePlan plan)
     {
         using StoppedProcess stopped = StoppedProcess.Stop(Tracer, from.Pidfd, sourcePid, everyThread: true, default);
         try
@@ -80,19 +90,6 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         {
             stopped.Dispose();
             sourceStopTime += stopped.StopTime;
-        }
-    }
-
-    /// <summary>The holder's own maps are those of the cut: a missing or half-filled piece there would read as zeros in the target.</summary>
-    private static bool TookAll(HolderProcess holder, SourcePlan plan)
-    {
-        try
-        {
-            return !SourcePlan.Read(holder.Pid, plan.Range).IsRegistered;
-        }
-        catch (PvmmapException e) when (e.Errno == Errno.EFAULT)
-        {
-            return false;
         }
     }
 

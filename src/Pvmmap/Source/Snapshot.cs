@@ -8,17 +8,19 @@ namespace Pvmmap.Source;
 /// <summary>Takes a range of a process as it is at one instant: the kernel's copy-on-write guards it from then on.</summary>
 internal static class Snapshot
 {
-    /// <summary>Takes from this process. As with fork(), a page that another thread is writing right now lands on one side or the other.</summary>
-    public static HolderProcess TakeOwn(SourcePlan plan, bool underSeccomp)
+    /// <summary>Takes from this process, null if a userfaultfd guards part of the range. As with fork(), a page that another thread is writing right now lands on one side or the other.</summary>
+    public static HolderProcess? TakeOwn(SourcePlan plan, bool underSeccomp)
     {
         using OwnProcess own = new();
+        if (UserfaultfdProbe.IsGuarded(own, plan.Range)) return null;
         using ForkAdvice advice = new(own, plan);
         return HolderProcess.ForkThisProcess(plan.Range, mayServe: !underSeccomp);
     }
 
-    /// <summary>Takes from a process whose threads all stand still, and lets it go on.</summary>
-    public static HolderProcess Take(StoppedProcess source, SourcePlan plan)
+    /// <summary>Takes from a process whose threads all stand still, and lets it go on. Null if a userfaultfd guards part of the range.</summary>
+    public static HolderProcess? Take(StoppedProcess source, SourcePlan plan)
     {
+        if (UserfaultfdProbe.IsGuarded(source, plan.Range)) return null;
         RemoteThread child;
         using (new ForkAdvice(source, plan)) child = source.ForkUnseen();
         source.Dispose();
