@@ -99,8 +99,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         bool inPlace = false, filled = false;
         Visit(to, flags.HasFlag(MmapFlags.Fixed) && plan.Pieces.Count > 1, target =>
         {
-            region = Region.Map(target, plan, destination, flags);
-            int undo = target.AddUndo(SystemCall.SYS_munmap, (long)region.Address, (long)region.Range.Length);
+            region = Region.Map(target, plan, destination, flags, out int undo);
             try
             {
                 filled = Furnish(target, region, plan, holder, out bool mayFillLater);
