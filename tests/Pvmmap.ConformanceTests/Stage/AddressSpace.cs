@@ -1,0 +1,71 @@
+namespace Pvmmap.ConformanceTests.Stage;
+
+/// <summary>An address space that tests can arrange and look into: another process's or the test's own.</summary>
+public abstract class AddressSpace
+{
+    public const ulong Page = PageRange.PageSize, MiB = 1 << 20;
+
+    public abstract int Pid { get; }
+
+    /// <summary>A system call made in that process; negative with the errno when it fails.</summary>
+    public abstract long Syscall(long number, params ReadOnlySpan<long> arguments);
+
+    public abstract void Fill(ulong address, ulong length, ulong seed, ulong firstPage = 0, ulong step = 1);
+
+    /// <summary>Reads every word: each <paramref name="step"/>th page must hold the pattern of <paramref name="seed"/>, the others zeros.</summary>
+    public abstract Census Examine(ulong address, ulong length, ulong seed, ulong firstPage = 0, ulong step = 1);
+
+    public abstract byte[] Read(ulong address, int length);
+
+    public abstract void Write(ulong address, ReadOnlySpan<byte> bytes);
+
+    /// <summary>Reads one byte of each page (a first touch for what is missing).</summary>
+    public abstract void Touch(ulong address, ulong length, ulong stride = Page);
+
+    public ulong Map(ulong length, Prot protection = Prot.ReadWrite, Map flags = 0, ulong at = 0, int fd = -1)
+    {
+        Map kind = (flags & (Stage.Map.Shared | Stage.Map.Private)) == 0 ? Stage.Map.Private : 0;
+        if (fd < 0) kind |= Stage.Map.Anonymous;
+        return (ulong)Must(Syscall(Sys.mmap, (long)at, (long)length, (long)protection, (long)(flags | kind), fd, 0), "mmap");
+    }
+
+    /// <summary>A mapping whose start is a multiple of 2 MiB, advised for or against huge pages.</summary>
+    public ulong MapHugeAligned(ulong length, Madv advice)
+    {
+        ulong at = Map(length + 2 * MiB), aligned = (at + 2 * MiB - 1) & ~(2 * MiB - 1);
+        if (aligned > at) Unmap(at, aligned - at);
+        if (aligned < at + 2 * MiB) Unmap(aligned + length, at + 2 * MiB - aligned);
+        Must(Advise(aligned, length, advice), "madvise");
+        return aligned;
+    }
+
+    /// <summary>A range in which nothing is mapped, with nothing mapped next to it either.</summary>
+    public ulong FreeRange(ulong length)
+    {
+        ulong at = Map(length + 2 * MiB, Prot.None, Stage.Map.NoReserve);
+        Unmap(at, length + 2 * MiB);
+        return at + MiB;
+    }
+
+    public void Unmap(ulong address, ulong length) => Must(Syscall(Sys.munmap, (long)address, (long)length), "munmap");
+
+    public void Protect(ulong address, ulong length, Prot protection) =>
+        Must(Syscall(Sys.mprotect, (long)address, (long)length, (long)protection), "mprotect");
+
+    public long Advise(ulong address, ulong length, Madv advice) => Syscall(Sys.madvise, (long)address, (long)length, (long)advice);
+
+    /// <summary>mremap(2) to a chosen place.</summary>
+    public ulong Move(ulong address, ulong length, ulong to) =>
+        (ulong)Must(Syscall(Sys.mremap, (long)address, (long)length, (long)length, 3, (long)to), "mremap");
+
+    /// <summary>Fails with address and kind of the first page that is not as it should be.</summary>
+    public void AssertContent(ulong address, ulong length, ulong seed, ulong firstPage = 0, ulong step = 1)
+    {
+        Census seen = Examine(address, length, seed, firstPage, step);
+        Assert.True(seen.Good == length / Page, $"process {Pid}, 0x{address:x} + {length} should hold seed {seed}: {seen}");
+    }
+
+    public long Must(long result, string what) => result is < 0 and > -4096
+        ? throw new InvalidOperationException($"{what} in process {Pid} failed: {(Errno)(-result)}")
+        : result;
+}

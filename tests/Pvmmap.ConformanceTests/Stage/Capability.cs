@@ -1,0 +1,32 @@
+namespace Pvmmap.ConformanceTests.Stage;
+
+/// <summary>What a test needs of the machine beyond the library's own needs: a test that lacks it is skipped and says which.</summary>
+internal static class Capability
+{
+    public const string MemoryCgroups = "/sys/fs/cgroup/memory", PidsCgroups = "/sys/fs/cgroup/pids", Zram = "/sys/class/zram-control";
+
+    public static void RequireMemoryCgroup() => Require(File.Exists($"{MemoryCgroups}/memory.max_usage_in_bytes") && Root,
+        $"needs root and the cgroup v1 memory controller at {MemoryCgroups}");
+
+    public static void RequirePidsCgroup() => Require(File.Exists($"{PidsCgroups}/cgroup.procs") && Root,
+        $"needs root and the cgroup v1 pids controller at {PidsCgroups}");
+
+    public static void RequireZram() => Require(File.Exists($"{Zram}/hot_add") && Root && Finds("mkswap"),
+        $"needs root, mkswap and zram ({Zram})");
+
+    public static void RequireRoot() => Require(Root, "needs root, to start programs under another uid");
+
+    public static void RequireProgram(string name) => Require(Finds(name), $"needs {name} on the PATH");
+
+    public static void RequireSystemCall(long result, string name) => Require(result != -(long)Errno.ENOSYS, $"this kernel has no {name}");
+
+    public static void Require(bool present, string need)
+    {
+        if (!present) Assert.Skip(need);
+    }
+
+    private static bool Root => Environment.IsPrivilegedProcess;
+
+    private static bool Finds(string name) =>
+        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Append("/usr/sbin").Append("/sbin").Any(folder => File.Exists(Path.Combine(folder, name)));
+}

@@ -1,0 +1,42 @@
+namespace Pvmmap.ConformanceTests.Stage;
+
+/// <summary>Looks for holders, guardians and tracers of this run that are still alive. Other runs on the machine have theirs.</summary>
+internal static class Leftovers
+{
+    private static readonly string[] s_names = ["pvmmap-holder", "pvmmap-guardian", "pvmmap-tracer"];
+
+    /// <summary>Fails unless all of them are gone before long.</summary>
+    public static void AssertNone(Theatre theatre, IReadOnlyCollection<Duplication> duplications)
+    {
+        string found = "";
+        if (!Eventually.Becomes(() => (found = Find(theatre, duplications)).Length == 0, seconds: 20))
+            Assert.Fail($"left behind: {found}");
+    }
+
+    /// <summary>True while the number belongs to a living process of ours (not to a zombie, nor to a stranger that got it later).</summary>
+    public static bool IsOurs(int pid) => pid > 0 && ProcessStatus.IsAlive(pid) && IsOurName(ProcessStatus.Name(pid));
+
+    private static string Find(Theatre theatre, IReadOnlyCollection<Duplication> duplications)
+    {
+        IReadOnlySet<int> everybody = theatre.Everybody;
+        var found = new List<string>();
+        foreach (Duplication duplication in duplications)
+        {
+            if (IsOurs(duplication.HolderPid)) found.Add($"holder {duplication.HolderPid} ({duplication.State}, {duplication.BytesToGo} to go)");
+            if (IsOurs(duplication.GuardianPid)) found.Add($"guardian {duplication.GuardianPid} ({duplication.State})");
+        }
+        foreach (Duplication running in Duplication.Running())
+        {
+            if (everybody.Contains(running.SourcePid) || everybody.Contains(running.TargetPid))
+                found.Add($"fill {running.SourcePid} -> {running.TargetPid} by {running.HolderPid} ({running.State})");
+        }
+        foreach (int pid in ProcessStatus.All())
+        {
+            if (IsOurs(pid) && ProcessStatus.Parent(pid) is { } parent && everybody.Contains(parent))
+                found.Add($"{ProcessStatus.Name(pid)} {pid}, child of {parent}");
+        }
+        return string.Join(", ", found);
+    }
+
+    private static bool IsOurName(string? name) => name is not null && s_names.Any(ours => ours.StartsWith(name, StringComparison.Ordinal));
+}

@@ -1,0 +1,54 @@
+using System.Runtime.InteropServices;
+
+namespace Pvmmap.ConformanceTests.Stage;
+
+/// <summary>What the tests ask of the C library for their own process.</summary>
+internal static partial class Libc
+{
+    public const int SIGKILL = 9, SIGSTOP = 19, SIGCONT = 18, SIGUSR1 = 10;
+
+    /// <summary>Any system call; the result is negative with the errno, as the kernel returns it.</summary>
+    public static long Syscall(long number, params ReadOnlySpan<long> arguments)
+    {
+        Span<long> six = stackalloc long[6];
+        arguments.CopyTo(six);
+        long result = syscall(number, six[0], six[1], six[2], six[3], six[4], six[5]);
+        return result == -1 ? -Marshal.GetLastPInvokeError() : result;
+    }
+
+    /// <summary>Sends a signal to a process that this test run started.</summary>
+    public static void Kill(int pid, int signal)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(pid, 2);
+        _ = kill(pid, signal);
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial long syscall(long number, long a, long b, long c, long d, long e, long f);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int kill(int pid, int signal);
+}
+
+/// <summary>System call numbers of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl), the architecture these tests run on.</summary>
+internal static class Sys
+{
+    public const long
+        read = 0, write = 1, close = 3, mmap = 9, mprotect = 10, munmap = 11, pread64 = 17, ioctl = 16, mremap = 25, madvise = 28,
+        shutdown = 48, fcntl = 72, getppid = 110, mlock = 149, prctl = 157, munlock = 150, gettid = 186, futex = 202, io_setup = 206,
+        tgkill = 234, kill = 62, chdir = 80, pipe2 = 293, prlimit64 = 302, process_vm_readv = 310, process_vm_writev = 311, memfd_create = 319,
+        userfaultfd = 323, openat = 257, memfd_secret = 447;
+}
+
+[Flags]
+public enum Prot { None = 0, Read = 1, Write = 2, Exec = 4, ReadWrite = 3 }
+
+[Flags]
+public enum Map { Shared = 1, Private = 2, Fixed = 0x10, Anonymous = 0x20, GrowsDown = 0x100, NoReserve = 0x4000, FixedNoReplace = 0x100000 }
+
+/// <summary>Advice of madvise(2).</summary>
+public enum Madv
+{
+    DontNeed = 4, DontFork = 10, Mergeable = 12, HugePage = 14, NoHugePage = 15, DontDump = 16, WipeOnFork = 18, PageOut = 21,
+    PopulateRead = 22, Collapse = 25,
+}

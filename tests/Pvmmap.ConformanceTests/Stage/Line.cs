@@ -1,0 +1,25 @@
+using System.Net.Sockets;
+
+namespace Pvmmap.ConformanceTests.Stage;
+
+/// <summary>The connection to a program on the stage: a line there, a line back.</summary>
+public sealed class Line : IDisposable
+{
+    private readonly NetworkStream _stream;
+    private readonly StreamReader _reader;
+    private readonly StreamWriter _writer;
+
+    public Line(Socket socket)
+    {
+        _stream = new NetworkStream(socket, ownsSocket: true) { ReadTimeout = 60_000 };
+        _reader = new StreamReader(_stream);
+        _writer = new StreamWriter(_stream) { AutoFlush = true, NewLine = "\n" };
+    }
+
+    /// <exception cref="EndOfStreamException">The program is gone.</exception>
+    public string Hear() => _reader.ReadLine() ?? throw new EndOfStreamException("the program has gone");
+
+    public void Say(string line) => _writer.WriteLine(line);
+
+    public void Dispose() => _stream.Dispose();
+}

@@ -1,0 +1,47 @@
+using System.Globalization;
+
+namespace Pvmmap.ConformanceTests.Stage;
+
+/// <summary>Single facts from /proc; null when the process is gone.</summary>
+internal static class ProcessStatus
+{
+    /// <summary>R, S, D, T, t, Z, X as proc_pid_stat(5) has them.</summary>
+    public static char? State(int pid) => Stat(pid) is { } stat ? stat[stat.LastIndexOf(')') + 2] : null;
+
+    public static int? Parent(int pid) =>
+        Stat(pid) is { } stat ? int.Parse(stat[(stat.LastIndexOf(')') + 4)..].Split(' ')[0], CultureInfo.InvariantCulture) : null;
+
+    public static string? Name(int pid) => Stat(pid) is { } stat ? stat[(stat.IndexOf('(') + 1)..stat.LastIndexOf(')')] : null;
+
+    public static bool IsAlive(int pid) => State(pid) is not (null or 'Z' or 'X');
+
+    /// <summary>A figure of /proc/PID/status, in bytes where the kernel gives kB.</summary>
+    public static ulong Figure(int pid, string key)
+    {
+        string line = File.ReadLines($"/proc/{pid}/status").First(line => line.StartsWith(key + ":", StringComparison.Ordinal));
+        string[] words = line[(key.Length + 1)..].Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries);
+        return ulong.Parse(words[0], CultureInfo.InvariantCulture) * (words.Length > 1 ? 1024UL : 1);
+    }
+
+    public static IEnumerable<int> All() =>
+        Directory.EnumerateDirectories("/proc").Select(Path.GetFileName).Where(name => char.IsAsciiDigit(name![0]))
+            .Select(name => int.Parse(name!, CultureInfo.InvariantCulture));
+
+    public static IEnumerable<int> Children(int pid) => All().Where(child => Parent(child) == pid);
+
+    public static int Descriptors(int pid) => Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd").Count();
+
+    public static int Mappings(int pid) => File.ReadLines($"/proc/{pid}/maps").Count();
+
+    private static string? Stat(int pid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{pid}/stat");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+}

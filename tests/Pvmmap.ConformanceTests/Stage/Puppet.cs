@@ -1,0 +1,93 @@
+using System.Buffers.Binary;
+using System.Globalization;
+
+namespace Pvmmap.ConformanceTests.Stage;
+
+/// <summary>What the threads of a puppet counted.</summary>
+public readonly record struct Tally(ulong Rounds, ulong Old, ulong New, ulong Zero, ulong Other, ulong Faults, ulong Backward);
+
+/// <summary>programs/puppet.c: does what the test says.</summary>
+public sealed class Puppet : Actor
+{
+    internal Puppet(Theatre theatre, int pid, bool fromNursery)
+        : base(theatre, pid, fromNursery)
+    {
+    }
+
+    /// <summary>Memory of the puppet's own for arguments of system calls.</summary>
+    public ulong Scratch => Number($"scratch");
+
+    /// <summary>A mapping with content.</summary>
+    public ulong MapFilled(ulong length, ulong seed, ulong step = 1)
+    {
+        ulong at = Map(length);
+        Fill(at, length, seed, 0, step);
+        return at;
+    }
+
+    /// <summary>fork(2); the child is a puppet too.</summary>
+    public Puppet Fork() => new(Theatre, (int)Number($"fork"), fromNursery: false);
+
+    /// <summary>waitpid(2) for a child: the wait status.</summary>
+    public int WaitFor(int child) => int.Parse(Ask($"wait {child}")[1], CultureInfo.InvariantCulture);
+
+    public void Exec()
+    {
+        Post($"exec");
+        Reconnect();
+    }
+
+    /// <summary>Threads that write the number of their round into the second word of each page of their slice, in order.</summary>
+    public void StartWriters(int count, ulong address, ulong length) => Ask($"writers {count} {address} {length}");
+
+    /// <summary>Three threads handing a count from a low page to a high one and back: see programs/puppet.c.</summary>
+    public void StartRelay(ulong low, ulong high) => Ask($"relay {low} {high}");
+
+    /// <summary>Threads that read the first words of a range that is being replaced.</summary>
+    public void StartHammers(int count, ulong address, ulong length, ulong oldSeed, ulong newSeed) =>
+        Ask($"hammer {count} {address} {length} {oldSeed} {newSeed}");
+
+    /// <summary>Threads blocked for good in nanosleep, futex, poll, epoll_wait and read, each with another signal blocked.</summary>
+    public void StartIdlers(int count) => Ask($"idle {count}");
+
+    public Tally Tally()
+    {
+        ulong[] n = [.. Ask($"tally").Select(word => ulong.Parse(word, CultureInfo.InvariantCulture))];
+        return new Tally(n[0], n[1], n[2], n[3], n[4], n[5], n[6]);
+    }
+
+    public void JoinThreads() => Ask($"join");
+
+    /// <summary>Makes as many VMAs as the kernel allows.</summary>
+    public ulong Fragment(ulong most) => Number($"fragment {most}");
+
+    public void Limit(int resource, ulong value)
+    {
+        ulong scratch = Scratch;
+        byte[] limit = new byte[16];
+        BinaryPrimitives.WriteUInt64LittleEndian(limit, value);
+        BinaryPrimitives.WriteUInt64LittleEndian(limit.AsSpan(8), value);
+        Write(scratch, limit);
+        Must(Syscall(Sys.prlimit64, 0, resource, (long)scratch, 0), "prlimit64");
+    }
+
+    /// <summary>Loads libprocess_vm_mmap.so into the puppet, which then can be the caller.</summary>
+    public Puppet LoadLibrary()
+    {
+        Assert.True(File.Exists(Theatre.Library), $"{Theatre.Library} is not there: run ./build first");
+        Post($"load {Theatre.Library}");
+        Answer();
+        return this;
+    }
+
+    /// <summary>process_vm_mmap() made by the puppet, through the C library.</summary>
+    public (long Result, Errno Errno) Call(int pid, ulong source, ulong length, ulong destination = 0, MmapFlags flags = MmapFlags.None) =>
+        Called(Ask($"call {pid} {source} {length} {destination} {(ulong)flags}"));
+
+    /// <summary>The same, and munmap() of the source right behind it: the example of the contract.</summary>
+    public (long Result, Errno Errno) CallAndRelease(int pid, ulong source, ulong length, ulong destination, MmapFlags flags) =>
+        Called(Ask($"release {pid} {source} {length} {destination} {(ulong)flags}"));
+
+    private static (long Result, Errno Errno) Called(string[] words) =>
+        (long.Parse(words[0], CultureInfo.InvariantCulture), (Errno)int.Parse(words[1], CultureInfo.InvariantCulture));
+}

@@ -1,0 +1,144 @@
+namespace Pvmmap.ConformanceTests.Stage;
+
+/// <summary>Who calls, seen from source and target.</summary>
+public enum Way
+{
+    /// <summary>From another process into the caller.</summary>
+    Pull,
+
+    /// <summary>From the caller into another process.</summary>
+    Push,
+
+    /// <summary>The caller is neither.</summary>
+    ThirdParty,
+}
+
+/// <summary>
+/// What each test class stands on: makes puppets and calls, and at the end of each test kills the puppets, unmaps what lies in the test's own
+/// memory, and looks that nothing of the library is left in any process.
+/// </summary>
+public abstract class Scene(Theatre theatre) : IDisposable
+{
+    protected const ulong Page = PageRange.PageSize, MiB = 1 << 20;
+
+    private readonly List<Actor> _actors = [];
+    private readonly List<int> _programs = [];
+    private readonly List<Duplication> _duplications = [];
+    private readonly List<PageRange> _own = [];
+
+    public static TheoryData<Way> Ways => [Way.Pull, Way.Push, Way.ThirdParty];
+
+    protected Theatre Theatre { get; } = theatre;
+
+    protected OwnProcess Own { get; } = new();
+
+    protected Puppet NewPuppet() => Cast(new Puppet(Theatre, Theatre.Start(Theatre.Program("puppet"), Theatre.Door), fromNursery: true));
+
+    /// <summary>A puppet started through another command, setpriv for instance.</summary>
+    protected Puppet NewPuppet(params string[] through) =>
+        Cast(new Puppet(Theatre, Theatre.Start([.. through, Theatre.Program("puppet"), Theatre.Door]), fromNursery: true));
+
+    protected Puppet ForkOf(Puppet parent) => Cast(parent.Fork());
+
+    protected Actor NewActor(params string[] command) => Cast(new Actor(Theatre, Theatre.Start([.. command, Theatre.Door]), fromNursery: true));
+
+    /// <summary>A program that does not connect; killed at the end of the test.</summary>
+    protected int NewProgram(params string[] command)
+    {
+        int pid = Theatre.Start(command);
+        _programs.Add(pid);
+        return pid;
+    }
+
+    protected T Cast<T>(T actor)
+        where T : Actor
+    {
+        _actors.Add(actor);
+        return actor;
+    }
+
+    protected (AddressSpace Source, AddressSpace Target) Pair(Way way) => way switch
+    {
+        Way.Pull => (NewPuppet(), Own),
+        Way.Push => (Own, NewPuppet()),
+        _ => (NewPuppet(), NewPuppet()),
+    };
+
+    /// <summary>A mapping in any of the two; the test's own are unmapped at its end.</summary>
+    protected ulong Map(AddressSpace space, ulong length, Prot protection = Prot.ReadWrite, Map flags = 0, ulong at = 0)
+    {
+        ulong address = space.Map(length, protection, flags, at);
+        if (space is OwnProcess) _own.Add(new PageRange(address, address + length));
+        return address;
+    }
+
+    protected ulong MapFilled(AddressSpace space, ulong length, ulong seed, ulong step = 1)
+    {
+        ulong address = Map(space, length);
+        space.Fill(address, length, seed, 0, step);
+        return address;
+    }
+
+    protected void UnmapAtEnd(ulong address, ulong length) => _own.Add(new PageRange(address, address + length));
+
+    /// <summary>The call in the form that fits who source and target are.</summary>
+    protected MmapResult Call(
+        AddressSpace source, AddressSpace target, ulong address, ulong length, ulong at = 0, MmapFlags flags = MmapFlags.None)
+    {
+        MmapResult result = (source, target) switch
+        {
+            (_, OwnProcess) => ProcessVm.Mmap(source.Pid, address, length, at, flags),
+            (OwnProcess, _) => ProcessVm.Mmap(-target.Pid, address, length, at, flags),
+            _ => ProcessVm.MmapBetween(source.Pid, target.Pid, address, length, at, flags),
+        };
+        Remember(result, target);
+        return result;
+    }
+
+    protected void Remember(MmapResult result, AddressSpace target)
+    {
+        lock (_duplications) _duplications.Add(result.Duplication);
+        if (target is OwnProcess) UnmapAtEnd(result.Address, result.Length);
+    }
+
+    /// <summary>The call must fail with this errno.</summary>
+    protected PvmmapException Refused(
+        Errno errno, AddressSpace source, AddressSpace target, ulong address, ulong length, ulong at = 0, MmapFlags flags = MmapFlags.None)
+    {
+        var exception = Assert.Throws<PvmmapException>(() => Call(source, target, address, length, at, flags));
+        Assert.True(exception.Errno == errno, $"expected {errno}, got: {exception.Message}");
+        return exception;
+    }
+
+    /// <summary>Waits until every page is in place.</summary>
+    protected static void AssertCompletes(MmapResult result, int seconds = 30) => AssertCompletes(result.Duplication, seconds);
+
+    protected static void AssertCompletes(Duplication duplication, int seconds = 30)
+    {
+        Assert.True(duplication.Wait(TimeSpan.FromSeconds(seconds)), $"fill not done after {seconds} s: {Describe(duplication)}");
+        Assert.True(duplication.State == DuplicationState.Complete, Describe(duplication));
+        Assert.Equal(0UL, duplication.BytesToGo);
+    }
+
+    protected static void AssertEnds(Duplication duplication, DuplicationState state, int seconds = 20)
+    {
+        Assert.True(duplication.Wait(TimeSpan.FromSeconds(seconds)), $"fill not ended after {seconds} s: {Describe(duplication)}");
+        Assert.True(duplication.State == state, $"expected {state}: {Describe(duplication)}");
+        Eventually.Holds(() => !Leftovers.IsOurs(duplication.HolderPid), $"holder {duplication.HolderPid} ends");
+        Eventually.Holds(() => !Leftovers.IsOurs(duplication.GuardianPid), $"guardian {duplication.GuardianPid} ends");
+    }
+
+    protected static string Describe(Duplication d) =>
+        $"{d.SourcePid} -> {d.TargetPid} {d.Address:x}+{d.Length} {d.State}, {d.BytesToGo} of {d.BytesTotal} to go, {d.FaultsServed} faults, "
+        + $"holder {d.HolderPid}, guardian {d.GuardianPid}";
+
+    public virtual void Dispose()
+    {
+        foreach (int pid in _programs.Where(pid => Theatre.Nursery.Ended(pid) is null)) Libc.Kill(pid, Libc.SIGKILL);
+        foreach (Actor actor in _actors) actor.Dispose();
+        foreach (PageRange range in _own) Own.Unmap(range.Start, range.Length);
+        GC.SuppressFinalize(this);
+        Leftovers.AssertNone(Theatre, _duplications);
+        foreach (Duplication duplication in _duplications) duplication.Dispose();
+    }
+}

@@ -1,0 +1,49 @@
+using System.Globalization;
+
+namespace Pvmmap.ConformanceTests.Stage;
+
+/// <summary>A VMA as /proc/PID/smaps shows it; figures in bytes.</summary>
+public sealed record Vma(PageRange Range, string Permissions, ulong Offset, string Device, string Inode, string Name)
+{
+    public Dictionary<string, ulong> Figures { get; } = [];
+
+    /// <summary>The two-letter words of VmFlags, sorted.</summary>
+    public string Flags { get; set; } = "";
+
+    public bool Has(string flag) => Flags.Split(' ').Contains(flag);
+
+    public bool IsPrivateAnonymous => Permissions[3] == 'p' && Inode == "0" && Name is "" or "[heap]" or "[stack]";
+
+    public ulong Resident => Figures["Rss"];
+
+    public ulong Swapped => Figures["Swap"];
+}
+
+internal static class Smaps
+{
+    public static List<Vma> Read(int pid)
+    {
+        var all = new List<Vma>();
+        foreach (string line in File.ReadLines($"/proc/{pid}/smaps"))
+        {
+            string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+            if (words[0][^1] != ':')
+            {
+                string[] ends = words[0].Split('-');
+                all.Add(new Vma(new PageRange(Hex(ends[0]), Hex(ends[1])), words[1], Hex(words[2]), words[3], words[4], string.Join(' ', words[5..])));
+            }
+            else if (words[0] == "VmFlags:") all[^1].Flags = string.Join(' ', words[1..].Order(StringComparer.Ordinal));
+            else if (words.Length == 3 && words[2] == "kB") all[^1].Figures[words[0][..^1]] = 1024 * ulong.Parse(words[1], CultureInfo.InvariantCulture);
+        }
+        return all;
+    }
+
+    /// <summary>The VMAs that have a part in the range.</summary>
+    public static List<Vma> Within(int pid, ulong address, ulong length) =>
+        [.. Read(pid).Where(vma => vma.Range.Overlaps(new PageRange(address, address + length)))];
+
+    public static ulong Resident(int pid, ulong address, ulong length) =>
+        Within(pid, address, length).Aggregate(0UL, (sum, vma) => sum + vma.Resident);
+
+    private static ulong Hex(string text) => ulong.Parse(text, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+}

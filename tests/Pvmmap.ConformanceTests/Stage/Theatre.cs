@@ -1,0 +1,115 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Globalization;
+using System.Net.Sockets;
+using System.Reflection;
+
+namespace Pvmmap.ConformanceTests.Stage;
+
+/// <summary>Made once per run: compiles programs/*.c, starts the nursery, and takes the connections of the programs that it starts.</summary>
+public sealed class Theatre : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("pvmmap-conformance-").FullName;
+    private readonly Socket _door = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+    private readonly ConcurrentDictionary<int, BlockingCollection<Line>> _arrived = [];
+    private readonly ConcurrentDictionary<int, byte> _everybody = [];
+
+    public Theatre()
+    {
+        // Programs under another uid come in here too.
+        File.SetUnixFileMode(_folder, (UnixFileMode)Convert.ToInt32("755", 8));
+        foreach (string program in (string[])["puppet", "nursery", "threads14", "tracer"]) Compile(program, "-pthread");
+        _door.Bind(new UnixDomainSocketEndPoint(Door));
+        File.SetUnixFileMode(Door, (UnixFileMode)Convert.ToInt32("777", 8));
+        _door.Listen(64);
+        new Thread(Admit) { IsBackground = true, Name = "door" }.Start();
+        Nursery = new Nursery(Program("nursery"));
+        _everybody[Environment.ProcessId] = _everybody[Nursery.Pid] = 0;
+    }
+
+    public Nursery Nursery { get; }
+
+    public static string RepositoryRoot => Metadata("RepositoryRoot");
+
+    public static string DotnetApp => Metadata("DotnetApp");
+
+    /// <summary>The C library under test, where the build puts it.</summary>
+    public static string Library => Path.Combine(RepositoryRoot, "artifacts/lib/libprocess_vm_mmap.so");
+
+    /// <summary>The Unix socket that programs connect to.</summary>
+    public string Door => Path.Combine(_folder, "door");
+
+    /// <summary>What the programs wrote to stdout and stderr.</summary>
+    public string Log => Path.Combine(_folder, "log");
+
+    /// <summary>Processes that took part in this run, dead ones included.</summary>
+    public IReadOnlySet<int> Everybody => _everybody.Keys.ToHashSet();
+
+    public string Program(string name) => Path.Combine(_folder, name);
+
+    public string NewFolder(string name) => Directory.CreateDirectory(Path.Combine(_folder, name)).FullName;
+
+    /// <summary>Compiles programs/NAME.c as any user would, with every warning an error.</summary>
+    public void Compile(string name, params IEnumerable<string> options)
+    {
+        string source = Path.Combine(RepositoryRoot, "tests/programs", name + ".c");
+        (int code, string output) = Run("gcc", ["-O2", "-Wall", "-Werror", source, "-o", Program(name), .. options, "-ldl"]);
+        if (code != 0) throw new InvalidOperationException($"gcc {source}:\n{output}");
+    }
+
+    /// <summary>Runs a command to its end.</summary>
+    public static (int Code, string Output) Run(string command, params IEnumerable<string> arguments)
+    {
+        using Process process = Process.Start(new ProcessStartInfo(command, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        Task<string> errors = process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        string output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        return (process.ExitCode, output + errors.GetAwaiter().GetResult());
+    }
+
+    /// <summary>Starts a program that is not this process's child and does not connect.</summary>
+    public int Start(params IEnumerable<string> command)
+    {
+        int pid = Nursery.Start(Log, command);
+        _everybody[pid] = 0;
+        return pid;
+    }
+
+    /// <summary>The next connection that process makes.</summary>
+    public Line Await(int pid)
+    {
+        _everybody[pid] = 0;
+        return Arrivals(pid).TryTake(out Line? line, TimeSpan.FromSeconds(20))
+            ? line
+            : throw new InvalidOperationException($"process {pid} did not connect; log:\n{(File.Exists(Log) ? File.ReadAllText(Log) : "")}");
+    }
+
+    public void Dispose()
+    {
+        _door.Dispose();
+        Nursery.Dispose();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    private static string Metadata(string key) =>
+        typeof(Theatre).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == key).Value!;
+
+    private BlockingCollection<Line> Arrivals(int pid) => _arrived.GetOrAdd(pid, _ => []);
+
+    private void Admit()
+    {
+        try
+        {
+            for (; ; )
+            {
+                var line = new Line(_door.Accept());
+                int pid = int.Parse(line.Hear().Split(' ')[1], CultureInfo.InvariantCulture);
+                Arrivals(pid).Add(line);
+            }
+        }
+        catch (SocketException)
+        {
+            // the theatre closes
+        }
+    }
+}
