@@ -99,13 +99,14 @@ static u64 sum(u64 start, u64 length)
 /* ---- threads ---- */
 
 static pthread_t threads[MOST_THREADS];
-static int thread_count;
+static int thread_count, ended; /* after "join" the figures stay until the next thread starts */
 static atomic_int halt;
 struct work { u64 start, length, old, new, index; _Atomic u64 seen_old, seen_new, seen_zero, seen_other, faults, backward, rounds; };
 static struct work works[MOST_THREADS];
 
 static void launch(void *(*body)(void *), struct work work)
 {
+    if (ended) thread_count = ended = 0;
     if (thread_count == MOST_THREADS) return;
     work.index = thread_count;
     works[thread_count] = work;
@@ -116,9 +117,9 @@ static void launch(void *(*body)(void *), struct work work)
 static void join_all(void)
 {
     halt = 1;
-    for (int i = 0; i < thread_count; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < thread_count && !ended; i++) pthread_join(threads[i], NULL);
     halt = 0;
-    thread_count = 0;
+    ended = 1;
 }
 
 /* Writes the number of the round into the second word of each of its pages, in order: at any instant at most two numbers are there,

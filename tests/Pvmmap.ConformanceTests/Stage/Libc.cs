@@ -44,7 +44,7 @@ internal static class Sys
 public enum Prot { None = 0, Read = 1, Write = 2, Exec = 4, ReadWrite = 3 }
 
 [Flags]
-public enum Map { Shared = 1, Private = 2, Fixed = 0x10, Anonymous = 0x20, GrowsDown = 0x100, NoReserve = 0x4000, FixedNoReplace = 0x100000 }
+public enum MapFlags { Shared = 1, Private = 2, Fixed = 0x10, Anonymous = 0x20, GrowsDown = 0x100, NoReserve = 0x4000, FixedNoReplace = 0x100000 }
 
 /// <summary>Advice of madvise(2).</summary>
 public enum Madv
