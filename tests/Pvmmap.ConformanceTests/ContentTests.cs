@@ -138,13 +138,12 @@ public sealed class ContentTests(Theatre theatre) : Scene(theatre)
         MmapResult result = Call(source, target, at, length);
         ulong[] cuts = [0, 2 * MiB + 16 * Page, 2 * MiB + 20 * Page, length];
         target.AssertContent(result.Address, cuts[1], 6);
-        Assert.Equal(new Census(0, 4, 0, 0, 0, result.Address + cuts[1], "zero"), WithoutDetail(target.Examine(result.Address + cuts[1], 4 * Page, 6)));
+        Census hole = target.Examine(result.Address + cuts[1], 4 * Page, 6);
+        Assert.True(hole is { Zero: 4, Good: 0 }, hole.ToString());
         target.AssertContent(result.Address + cuts[2], length - cuts[2], 6, cuts[2] / Page);
         AssertCompletes(result);
         target.AssertContent(result.Address + cuts[2], length - cuts[2], 6, cuts[2] / Page);
     }
-
-    private static Census WithoutDetail(Census seen) => seen with { Kind = seen.Kind.Split(';')[0] };
 
     /// <summary>In each slice: one number, or a higher one followed by the next lower one. Anything else is more than one instant.</summary>
     private static void AssertOneInstant(AddressSpace space, ulong at, ulong length, int writers)

@@ -116,7 +116,7 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
         yield return new("a huge length", Errno.EFAULT, s => s.Length = 16 * TiB, Address: 0x1000_0000_0000);
         yield return new("vDSO", Errno.EFAULT, s => s.FromVma("[vdso]"));
         yield return new("vvar", Errno.EFAULT, s => s.FromVma("[vvar]"));
-        yield return new("program text, until files are supported", Errno.EFAULT, s => s.FromVma(new FileInfo($"/proc/{s.Source.Pid}/exe").LinkTarget!));
+        yield return new("program text, until files are supported", Errno.EFAULT, s => s.FromVma(s.Program));
         yield return new("shared memory, until it is supported", Errno.EFAULT,
             s => s.Source.Map(2 * Page, flags: MapFlags.Fixed | MapFlags.Shared, at: s.Address + 2 * Page));
         yield return new("AIO ring", Errno.EFAULT, s => s.FromAioRing());
@@ -222,7 +222,8 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
     private void Trace(int pid)
     {
         Capability.Require(pid != Environment.ProcessId, "the test does not trace itself");
-        Actor tracer = Cast(new Actor(Theatre, Theatre.Start(Theatre.Program("tracer"), Theatre.Door, pid.ToString(CultureInfo.InvariantCulture)), true));
+        int started = Theatre.Start(Theatre.Program("tracer"), Theatre.Door, pid.ToString(CultureInfo.InvariantCulture));
+        Actor tracer = Cast(new Actor(Theatre, started, fromNursery: true));
         Assert.Equal("seized", tracer.Answer()[0]);
     }
 
@@ -264,6 +265,8 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
 
         /// <summary>The process that is not the caller; of two such the source.</summary>
         public int RemotePid => way == Way.Push ? TargetPid : SourcePid;
+
+        public string Program => new FileInfo($"/proc/{source.Pid}/exe").LinkTarget!;
 
         public void Remote(int pid)
         {
@@ -344,7 +347,9 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
             const long UFFDIO_API = 0xc018aa3f, UFFDIO_REGISTER = 0xc020aa00;
             source.Write(scratch, [.. BitConverter.GetBytes(0xaaUL), .. new byte[16]]);
             source.Must(source.Syscall(Sys.ioctl, fd, UFFDIO_API, (long)scratch), "UFFDIO_API");
-            source.Write(scratch, [.. BitConverter.GetBytes(Address), .. BitConverter.GetBytes(Length), .. BitConverter.GetBytes(1UL), .. new byte[8]]);
+            const ulong UFFDIO_REGISTER_MODE_MISSING = 1;
+            ulong[] register = [Address, Length, UFFDIO_REGISTER_MODE_MISSING, 0];
+            source.Write(scratch, [.. register.SelectMany(BitConverter.GetBytes)]);
             source.Must(source.Syscall(Sys.ioctl, fd, UFFDIO_REGISTER, (long)scratch), "UFFDIO_REGISTER");
         }
     }

@@ -103,7 +103,8 @@ public sealed class KernelAccessTests(Theatre theatre) : Scene(theatre)
     private static long Transfer(Puppet third, long call, int pid, ulong local, ulong remote, ulong length)
     {
         ulong scratch = third.Scratch;
-        third.Write(scratch, [.. BitConverter.GetBytes(local), .. BitConverter.GetBytes(length), .. BitConverter.GetBytes(remote), .. BitConverter.GetBytes(length)]);
+        ulong[] vectors = [local, length, remote, length];
+        third.Write(scratch, [.. vectors.SelectMany(BitConverter.GetBytes)]);
         return third.Syscall(call, pid, (long)scratch, 1, (long)(scratch + 16), 1, 0);
     }
 }

@@ -93,7 +93,7 @@ public sealed class SeveralVmasTests(Theatre theatre) : Scene(theatre)
         for (int i = 0; i < s_protections.Length; i++)
         {
             Prot p = s_protections[i];
-            string expected = $"{(p.HasFlag(Prot.Read) ? 'r' : '-')}{(p.HasFlag(Prot.Write) ? 'w' : '-')}{(p.HasFlag(Prot.Exec) ? 'x' : '-')}p";
+            string expected = Smaps.Letters(p);
             Assert.Equal(expected, Assert.Single(Smaps.Within(space.Pid, at + (ulong)i * Piece, Piece)).Permissions);
         }
     }

@@ -58,7 +58,8 @@ public sealed class SurvivalTests(Theatre theatre) : Scene(theatre)
         Assert.True(File.Exists(tool), $"{tool} is not there: run ./build first");
         ulong place = target.FreeRange(Length);
         (int code, string output) = Theatre.Run(
-            tool, "copy", "--from", $"{source.Pid}", "--to", $"{target.Pid}", "--range", $"0x{at:x}+{Length}", "--at", $"0x{place:x}", "--fixed-noreplace", "--lazy", "--json");
+            tool, "copy", "--from", $"{source.Pid}", "--to", $"{target.Pid}", "--range", $"0x{at:x}+{Length}", "--at", $"0x{place:x}",
+            "--fixed-noreplace", "--lazy", "--json");
         Assert.True(code == 0, output);
         source.Kill();
         target.AssertContent(place, Length, 1);

@@ -52,7 +52,8 @@ public sealed class Threads14Tests(Theatre theatre) : Scene(theatre)
         {
             string[] fields = activity.Split(':');
             Assert.True(fields[1] != "0", $"{fields[0]} never got through a round");
-            Assert.True(fields[2] == "0" && fields[3] == "0", $"{fields[0]}: {fields[1]} rounds, {fields[2]} EINTR, {fields[3]} wrong (last errno {fields[4]})");
+            string seen = $"{fields[0]}: {fields[1]} rounds, {fields[2]} EINTR, {fields[3]} wrong (last errno {fields[4]})";
+            Assert.True(fields[2] == "0" && fields[3] == "0", seen);
         }
         Assert.Equal(0, Theatre.Nursery.WaitForEnd(program.Pid));
     }
@@ -61,6 +62,9 @@ public sealed class Threads14Tests(Theatre theatre) : Scene(theatre)
     private static unsafe void AssertFirstWords(ulong at, ulong length)
     {
         for (ulong page = 0; page < length / Page; page++)
-            Assert.True(*(ulong*)(at + page * Page) == Pattern.FirstWord(14, page), $"page {page} at 0x{at + page * Page:x} holds {*(ulong*)(at + page * Page):x}");
+        {
+            ulong word = *(ulong*)(at + page * Page);
+            Assert.True(word == Pattern.FirstWord(14, page), $"page {page} at 0x{at + page * Page:x} holds {word:x}");
+        }
     }
 }

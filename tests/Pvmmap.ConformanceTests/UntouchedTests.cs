@@ -3,7 +3,7 @@ using Pvmmap.ConformanceTests.Stage;
 
 namespace Pvmmap.ConformanceTests;
 
-/// <summary>Source and target are as before: maps outside the range, descriptors, children, masks, pending signals, threads in their system calls.</summary>
+/// <summary>Source and target are as before: maps outside the range, descriptors, children, masks, pending signals, threads in their calls.</summary>
 public sealed class UntouchedTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong Length = 8 * MiB;

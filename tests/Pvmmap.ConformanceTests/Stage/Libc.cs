@@ -34,7 +34,7 @@ internal static partial class Libc
 internal static class Sys
 {
     public const long
-        read = 0, write = 1, close = 3, mmap = 9, mprotect = 10, munmap = 11, pread64 = 17, ioctl = 16, mremap = 25, madvise = 28,
+        read = 0, write = 1, close = 3, mmap = 9, mprotect = 10, munmap = 11, pread64 = 17, ioctl = 16, mremap = 25, brk = 12, madvise = 28,
         shutdown = 48, fcntl = 72, getppid = 110, mlock = 149, prctl = 157, munlock = 150, gettid = 186, futex = 202, io_setup = 206,
         tgkill = 234, kill = 62, chdir = 80, pipe2 = 293, prlimit64 = 302, process_vm_readv = 310, process_vm_writev = 311, memfd_create = 319,
         userfaultfd = 323, openat = 257, memfd_secret = 447;
