@@ -65,6 +65,18 @@ internal unsafe struct ControlPage
     // Tables behind this page.
     [FieldOffset(0x100)] public uint ContextCount;
     [FieldOffset(0x104)] public uint SegmentCount;
+
+    /// <summary>Index of the context whose messages lie at <see cref="MessagesOffset"/>.</summary>
+    [FieldOffset(0x108)] public uint MessageContext;
+    /// <summary>1: some page can be neither delivered nor poisoned; the holder stays, so that who touches it waits instead of reading zeros.</summary>
+    [FieldOffset(0x10c)] public uint Withheld;
+
+    /// <summary>
+    /// Where the holder reads userfaultfd messages to: a message taken from the kernel is gone from it, so if the holder dies before it has
+    /// acted on one, the guardian finds it here. The event byte of a message is 0 once it has been acted on.
+    /// </summary>
+    public const int MessagesOffset = 0x200;
+    public const int MaximumMessages = 16;
 }
 
 /// <summary>A userfaultfd that the holder serves: the target's own, then one for each child that the target forked meanwhile.</summary>
@@ -85,7 +97,10 @@ internal struct ControlSegment
     /// <summary>Bytes; 0 marks a free entry.</summary>
     [FieldOffset(16)] public ulong Length;
     [FieldOffset(24)] public uint Context;
-    /// <summary>1: the target dropped these pages (MADV_DONTNEED): zero-fill, never the source's content.</summary>
+    /// <summary>
+    /// 0: the source's content. 1: the target dropped these pages (MADV_DONTNEED): zero-fill, never the source's content.
+    /// 2: nothing is known of them any more, the tables were full: to be poisoned. 3: moved away by mremap(): zero-fill, if still mapped at all.
+    /// </summary>
     [FieldOffset(28)] public uint Zero;
 }
 

@@ -51,4 +51,19 @@ internal struct TracerMailbox
     [FieldOffset(80)] public ulong Syscall;
 
     public const long Stop = -1;
+
+    /// <summary>A1 points to A2 <see cref="TracerRequest"/>s: run in order up to the first that fails. Result: how many succeeded.</summary>
+    public const long List = -2;
+}
+
+/// <summary>One of several system calls that the tracer runs in a row, which saves waking it for each.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct TracerRequest
+{
+    public long Number;
+    public long A1;
+    public long A2;
+    public long A3;
+    public long A4;
+    public long Result;
 }

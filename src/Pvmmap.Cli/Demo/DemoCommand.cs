@@ -1,0 +1,103 @@
+using System.CommandLine;
+using Spectre.Console;
+
+namespace Pvmmap.Cli.Demo;
+
+/// <summary><c>pvmmap demo</c>: a page server pushes real data into another live process, beside process_vm_writev().</summary>
+internal static class DemoCommand
+{
+    // Two processes with their runtimes, the sender's buffers, and some room for everybody else on the machine.
+    private const ulong Headroom = 192UL << 20;
+
+    public static Command Create()
+    {
+        var path = new Argument<string?>("FILE|DIR")
+        {
+            Description = "What to send: a file, or a folder as a tar stream. Default: the installed .NET SDK.",
+            Arity = ArgumentArity.ZeroOrOne,
+        };
+        var size = new Option<ulong?>("--size")
+        {
+            Description = "Send at most that much (bytes, or with K, M, G).",
+            HelpName = "LIMIT",
+            CustomParser = result => ValueParsers.Size(result),
+        };
+        Option<bool> json = CommonOptions.Json();
+        var command = new Command("demo", "A page server receives real data and pushes it into another process, which checks it; beside it the same job with process_vm_writev.")
+        {
+            path, size, json,
+        };
+        command.SetAction(parsed => Run(parsed.GetValue(path), parsed.GetValue(size) ?? ulong.MaxValue, parsed.GetValue(json)));
+        return command;
+    }
+
+    private static int Run(string? path, ulong limit, bool json)
+    {
+        IAnsiConsole console = json ? Terminal.Silent : Terminal.Output;
+        DemoInput input = DemoInput.Open(path, limit);
+        RequireMemory(input);
+        Say(console, $"Input: {input.Description}");
+        Say(console, $"       {Figures.Bytes(input.Length)}, SHA-256 {input.Sha256[..16]}...");
+
+        Say(console, $"");
+        Say(console, $"1. process_vm_mmap(), the page server keeps its copy");
+        DemoOutcome kept = DemoRun.Execute(input, DemoMethod.Keep);
+        Say(console, $"   process {kept.PageServerPid} received it on 127.0.0.1 and pushed it into process {kept.TargetPid} at {Figures.Hex(kept.Measured.Address)}");
+        Check(console, kept.Equal, "the target read all of it while the fill went on: SHA-256 equal");
+        Check(console, kept.Measured.SourceUnchanged, "the target wrote into each of its pages: the source's copy is unchanged");
+        Check(console, kept.Measured.TargetUnchanged, "the source wrote into each of its pages: the target's copy is unchanged");
+
+        Say(console, $"2. process_vm_mmap(), the page server releases its memory at once");
+        DemoOutcome pushed = DemoRun.Execute(input, DemoMethod.Release);
+        Check(console, pushed.Equal, "the target read all of it: SHA-256 equal");
+
+        Say(console, $"3. process_vm_writev(), the page server releases its memory at once");
+        DemoOutcome written = DemoRun.Execute(input, DemoMethod.Write);
+        Check(console, written.Equal, "the target read all of it: SHA-256 equal");
+
+        DemoReport report = DemoReport.From(input, kept, pushed, written);
+        if (json) JsonOutput.Write(report, JsonOutput.Plain.DemoReport);
+        else Render(report, console);
+        return report.Passed ? ExitCode.Done : ExitCode.Failed;
+    }
+
+    internal static void Render(DemoReport report, IAnsiConsole console)
+    {
+        DemoReport.Run mmap = report.ProcessVmMmap, writev = report.ProcessVmWritev;
+        var table = new Table().Border(TableBorder.Rounded).AddColumn("")
+            .AddColumn(new TableColumn("process_vm_mmap").RightAligned()).AddColumn(new TableColumn("process_vm_writev").RightAligned());
+        void Row(string what, Func<DemoReport.Run, string> figure) => table.AddRow(what, figure(mmap), figure(writev));
+        Row("the call took", run => Time(run.CallUs));
+        Row("every page in place after", run => Time(run.CompleteUs));
+        Row("checked by the target after", run => Time(run.VerifiedUs));
+        Row("peak memory, both together", run => $"{Figures.Bytes(run.PeakBytes)} ({Figures.Ratio(run.PeakToData)} x data)");
+        Row("equal", run => run.Equal ? "yes" : "NO");
+        console.WriteLine();
+        console.Write(table);
+        Say(console, $"The call returned {Times(report.CallRatio, "sooner", "later")} than process_vm_writev().");
+        Say(console, $"At its peak the pair held {Figures.Ratio(mmap.PeakToData)} times the data, with process_vm_writev() {Figures.Ratio(writev.PeakToData)} times.");
+        Say(console, $"Peak memory: {report.PeakMethod}.");
+        foreach (string note in report.Notes) Say(console, $"Note: {note}");
+    }
+
+    private static void RequireMemory(DemoInput input)
+    {
+        // process_vm_writev() needs the data twice.
+        ulong available = (ulong)File.ReadLines("/proc/meminfo").Where(line => line.StartsWith("MemAvailable:", StringComparison.Ordinal))
+            .Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]).Select(long.Parse).First() * 1024;
+        if (input.Length > ulong.MaxValue / 4 || (input.Length * 2) + Headroom > available)
+        {
+            throw new IOException(
+                $"demo: {Figures.Bytes(input.Length)} do not fit twice into the {Figures.Bytes(available)} of memory that are free; take a part of it with --size");
+        }
+    }
+
+    private static string Times(double ratio, string more, string less) => ratio >= 1 ? $"{Figures.Ratio(ratio)} times {more}" : $"{Figures.Ratio(1 / ratio)} times {less}";
+
+    private static string Time(double microseconds) => Figures.Duration(TimeSpan.FromMicroseconds(microseconds));
+
+    private static void Check(IAnsiConsole console, bool good, string what) =>
+        console.MarkupLine(good ? $"   [green]ok[/]  {what.EscapeMarkup()}" : $"   [red]FAILED[/]  {what.EscapeMarkup()}");
+
+    private static void Say(IAnsiConsole console, FormattableString text) => console.WriteLine(FormattableString.Invariant(text));
+}

@@ -1,0 +1,142 @@
+using System.Buffers.Binary;
+using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
+using System.Net.Sockets;
+using System.Text.Json;
+using Pvmmap.Linux;
+using static Pvmmap.Cli.Demo.RestoreTarget;
+
+namespace Pvmmap.Cli.Demo;
+
+/// <summary>
+/// The demo's page server: receives data over TCP into anonymous memory, asks the target for an address, puts the data there and prints
+/// what it measured.
+/// </summary>
+internal static unsafe class PageServer
+{
+    public const string Name = "demo-page-server";
+
+    // One call of process_vm_writev() takes at most MAX_RW_COUNT bytes (include/linux/fs.h).
+    private const ulong MaximumWrite = 0x7ffff000;
+    private const int ReceiveBufferBytes = 1 << 20;
+
+    public static Command CreateCommand()
+    {
+        var target = new Option<int>("--target") { Required = true };
+        var port = new Option<int>("--port") { Required = true };
+        var method = new Option<DemoMethod>("--method") { Required = true };
+        var command = new Command(Name, "The page server of the demo.") { target, port, method };
+        command.Hidden = true;
+        command.SetAction(parsed => Run(parsed.GetValue(target), parsed.GetValue(port), parsed.GetValue(method)));
+        return command;
+    }
+
+    private static int Run(int targetPid, int targetPort, DemoMethod method)
+    {
+        using Socket listener = LineSocket.Listen(out int port);
+        Console.Out.WriteLine(port.ToString(CultureInfo.InvariantCulture));
+        using LineSocket target = LineSocket.Connect(targetPort);
+        using AnonymousMemory memory = Receive(listener);
+        DemoMeasurement measured = method switch
+        {
+            DemoMethod.Keep => PushAndKeep(memory, targetPid, target),
+            DemoMethod.Release => PushAndRelease(memory, targetPid, target),
+            _ => WriteAndRelease(memory, targetPid, target),
+        };
+        Console.Out.WriteLine(JsonSerializer.Serialize(measured, DemoJson.Default.DemoMeasurement));
+        return ExitCode.Done;
+    }
+
+    private static AnonymousMemory Receive(Socket listener)
+    {
+        using Socket sender = LineSocket.AcceptSocket(listener);
+        // A small, fixed window: the buffers of the socket are counted among this process's memory.
+        sender.ReceiveBufferSize = ReceiveBufferBytes;
+        Span<byte> header = stackalloc byte[sizeof(ulong)];
+        for (int got = 0; got < header.Length;) got += ReceiveSome(sender, header[got..]);
+        AnonymousMemory memory = AnonymousMemory.Map(BinaryPrimitives.ReadUInt64LittleEndian(header));
+        for (ulong offset = 0; offset < memory.Length;) offset += (ulong)ReceiveSome(sender, memory.Slice(offset));
+        return memory;
+    }
+
+    private static int ReceiveSome(Socket socket, Span<byte> buffer) =>
+        socket.Receive(buffer) is > 0 and var got ? got : throw new IOException("demo: the sender ended before all data had come");
+
+    /// <summary>The call, then every check of isolation that both sides can make: nobody writes into the other's copy.</summary>
+    private static DemoMeasurement PushAndKeep(AnonymousMemory memory, int targetPid, LineSocket target)
+    {
+        string before = memory.Sha256();
+        ulong address = Address(target.Ask($"{Requests.Reserve} {memory.Length}"));
+        long start = Stopwatch.GetTimestamp();
+        MmapResult result = ProcessVm.Mmap(-targetPid, memory.Address, memory.Length, address, MmapFlags.Fixed);
+        TimeSpan call = Stopwatch.GetElapsedTime(start);
+        // Asked at once, so that the target reads while the fill is still going on.
+        string seen = target.Ask($"{Requests.Check}");
+        TimeSpan verified = Stopwatch.GetElapsedTime(start);
+        target.Ask($"{Requests.Write}");
+        bool sourceUnchanged = memory.Sha256() == before;
+        string written = target.Ask($"{Requests.Check}");
+        memory.WriteToEachPage();
+        bool targetUnchanged = target.Ask($"{Requests.Check}") == written && written != seen;
+        using Duplication fill = result.Duplication;
+        fill.Wait(Timeout.InfiniteTimeSpan);
+        return new DemoMeasurement
+        {
+            Address = address,
+            Call = call,
+            Verified = verified,
+            Sha256 = seen,
+            SourceUnchanged = sourceUnchanged,
+            TargetUnchanged = targetUnchanged,
+            Notes = result.Notes,
+        };
+    }
+
+    /// <summary>As a page server would: push, release, and the target uses its memory from then on.</summary>
+    private static DemoMeasurement PushAndRelease(AnonymousMemory memory, int targetPid, LineSocket target)
+    {
+        ulong address = Address(target.Ask($"{Requests.Reserve} {memory.Length}"));
+        long start = Stopwatch.GetTimestamp();
+        MmapResult result = ProcessVm.Mmap(-targetPid, memory.Address, memory.Length, address, MmapFlags.Fixed);
+        TimeSpan call = Stopwatch.GetElapsedTime(start);
+        memory.Dispose();
+        target.Send($"{Requests.Check}");
+        using Duplication fill = result.Duplication;
+        fill.Wait(Timeout.InfiniteTimeSpan);
+        TimeSpan complete = Stopwatch.GetElapsedTime(start);
+        if (fill.State != DuplicationState.Complete) throw new IOException($"demo: the fill ended as '{fill.State.Word()}'");
+        string seen = target.Receive();
+        return new DemoMeasurement
+        {
+            Address = address,
+            Call = call,
+            Complete = complete,
+            Verified = Stopwatch.GetElapsedTime(start),
+            TargetStopped = result.TargetStopTime,
+            Sha256 = seen,
+            Notes = result.Notes,
+        };
+    }
+
+    private static DemoMeasurement WriteAndRelease(AnonymousMemory memory, int targetPid, LineSocket target)
+    {
+        ulong address = Address(target.Ask($"{Requests.Map} {memory.Length}"));
+        long start = Stopwatch.GetTimestamp();
+        for (ulong done = 0; done < memory.Length;) done += WriteSome(memory, targetPid, address, done);
+        TimeSpan call = Stopwatch.GetElapsedTime(start);
+        memory.Dispose();
+        string seen = target.Ask($"{Requests.Check}");
+        return new DemoMeasurement { Address = address, Call = call, Complete = call, Verified = Stopwatch.GetElapsedTime(start), Sha256 = seen };
+    }
+
+    private static ulong WriteSome(AnonymousMemory memory, int targetPid, ulong address, ulong done)
+    {
+        ulong length = Math.Min(MaximumWrite, memory.Length - done);
+        Memory.IoVector local = new() { Base = memory.Address + done, Length = length }, remote = new() { Base = address + done, Length = length };
+        return (ulong)SystemCall.InvokeUninterrupted(SystemCall.SYS_process_vm_writev, targetPid, (long)&local, 1, (long)&remote, 1)
+            .OrThrow("process_vm_writev", targetPid);
+    }
+
+    private static ulong Address(string answer) => ulong.Parse(answer, CultureInfo.InvariantCulture);
+}

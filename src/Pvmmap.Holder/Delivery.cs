@@ -1,0 +1,254 @@
+using System.Runtime.InteropServices;
+
+namespace Pvmmap.Holder.Freestanding;
+
+internal enum Outcome
+{
+    /// <summary>The pages are in place, or nobody can touch them any more.</summary>
+    Done,
+    /// <summary>An event has to be read first, or memory is short.</summary>
+    Retry,
+    /// <summary>That address space is gone.</summary>
+    Gone,
+}
+
+/// <summary>Puts pages into a target, or poison, and drops them from the holder: what each errno of an ioctl means stands here.</summary>
+internal static unsafe class Delivery
+{
+    /// <summary>Copies source pages to a context's address; pages that are there already and addresses that are unmapped are passed over.</summary>
+    public static Outcome Copy(Service* service, uint context, ulong destination, ulong source, ulong length)
+    {
+        int file = service->Contexts[context].Fd;
+        ulong piece = length;
+        while (length > 0)
+        {
+            if (piece > length)
+                piece = length;
+            long result = Userfaultfd.Copy(service->Call, file, destination, source, piece);
+            ulong done = Kernel.PageSize;
+            if (result > 0)
+            {
+                done = (ulong)result;
+                piece *= 2;
+            }
+            else if (result == Kernel.EAGAIN)
+                return Outcome.Retry;
+            else if (result == Kernel.ESRCH)
+                return Outcome.Gone;
+            else if (result == Kernel.ENOMEM || result == Kernel.EINTR)
+                return Pause(service);
+            else if (result != Kernel.EEXIST)
+            {
+                // ENOENT says that the piece does not lie within one registered VMA, which a mprotect() of the target may have split:
+                // only of a single page does it say that the page is gone.
+                if (piece > Kernel.PageSize)
+                {
+                    piece = HalfOf(piece);
+                    continue;
+                }
+                if (result != Kernel.ENOENT)
+                {
+                    // EFAULT: the source page cannot be read (guard page, memory failure).
+                    Service.Report(service, result);
+                    Outcome outcome = Poison(service, context, destination, Kernel.PageSize);
+                    if (outcome != Outcome.Done)
+                        return outcome;
+                }
+            }
+            destination += done;
+            source += done;
+            length -= done;
+        }
+        return Outcome.Done;
+    }
+
+    /// <summary>Poisons all missing pages of a range.</summary>
+    public static Outcome Poison(Service* service, uint context, ulong start, ulong length)
+    {
+        ulong end = start + length;
+        return PoisonUntil(service, service->Contexts[context].Fd, &start, end);
+    }
+
+    /// <summary>Poisons missing pages from <paramref name="start"/> on, which follows the progress.</summary>
+    public static Outcome PoisonUntil(Service* service, int file, ulong* start, ulong end)
+    {
+        ulong piece = end - *start;
+        while (*start < end)
+        {
+            if (piece > end - *start)
+                piece = end - *start;
+            long result = Userfaultfd.Poison(service->Call, file, *start, piece);
+            ulong done = Kernel.PageSize;
+            if (result > 0)
+            {
+                done = (ulong)result;
+                service->Control->PoisonedPages += done / Kernel.PageSize;
+                piece *= 2;
+            }
+            else if (result == Kernel.EAGAIN)
+                return Outcome.Retry;
+            else if (result == Kernel.ESRCH)
+                return Outcome.Gone;
+            else if (result == Kernel.ENOMEM || result == Kernel.EINTR)
+                return Pause(service);
+            else if (result == Kernel.EEXIST)
+            {
+                // In place: whoever waits for it was read by a holder that died before it could wake it.
+                Userfaultfd.Wake(service->Call, file, *start, Kernel.PageSize);
+            }
+            else if (result == Kernel.EINVAL || result == Kernel.ENOTTY)
+            {
+                // Before Linux 6.6 there is no UFFDIO_POISON: who touches these pages waits for as long as the userfaultfd is open.
+                Withhold(service, result);
+                done = end - *start;
+            }
+            else if (piece > Kernel.PageSize)
+            {
+                piece = HalfOf(piece);
+                continue;
+            }
+            else
+            {
+                if (result == Kernel.ENOENT)
+                    Userfaultfd.Wake(service->Call, file, *start, Kernel.PageSize);
+                else
+                    Withhold(service, result);
+            }
+            *start += done;
+        }
+        return Outcome.Done;
+    }
+
+    /// <summary>Maps the zero page at one page.</summary>
+    public static Outcome ZeroPage(Service* service, uint context, ulong page)
+    {
+        int file = service->Contexts[context].Fd;
+        long result = Userfaultfd.ZeroPage(service->Call, file, page, Kernel.PageSize);
+        if (result > 0)
+        {
+            service->Control->ZeroFaults++;
+            return Outcome.Done;
+        }
+        if (result == Kernel.EAGAIN)
+            return Outcome.Retry;
+        if (result == Kernel.ESRCH)
+            return Outcome.Gone;
+        if (result == Kernel.ENOMEM || result == Kernel.EINTR)
+            return Pause(service);
+        if (result == Kernel.EEXIST || result == Kernel.ENOENT)
+        {
+            Userfaultfd.Wake(service->Call, file, page, Kernel.PageSize);
+            return Outcome.Done;
+        }
+        Service.Report(service, result);
+        return Poison(service, context, page, Kernel.PageSize);
+    }
+
+    /// <summary>
+    /// Asks about a range of a target without changing it, by a copy from an address where the holder has nothing: ENOENT says that it is not
+    /// within one registered VMA, ESRCH that the address space is gone, EFAULT or EEXIST that it is within one.
+    /// </summary>
+    public static long Probe(Service* service, uint context, ulong start, ulong end)
+    {
+        // The holder has nothing but its image, the range and the control page, and neither of the others lies this low.
+        const ulong low = 0x10000;
+        ulong nowhere = service->Control->SourceStart > low * 2 ? low : SystemCalls.AddressSpaceEnd - (end - start);
+        return Userfaultfd.Copy(service->Call, service->Contexts[context].Fd, start, nowhere, end - start);
+    }
+
+    /// <summary>Drops source pages that nobody is owed any more.</summary>
+    public static void Forget(Service* service, ulong start, ulong end)
+    {
+        while (start < end)
+        {
+            if (!SegmentTable.IsOwed(service, start, end, out ulong next))
+                Drop(service, start, next < end ? next : end);
+            start = next;
+        }
+    }
+
+    /// <summary>Drops source pages from the holder and counts them as done.</summary>
+    public static void Drop(Service* service, ulong start, ulong end)
+    {
+        // The guardian has neither the range nor the right to another process's page table.
+        if (service->Recovering)
+            return;
+        ulong populated = Pagemap.CountBytes(service->Call, start, end);
+        long result = Kernel.DontNeed(service->Call, start, end);
+        if (result < 0)
+        {
+            service->DropFailed = true;
+            Service.Report(service, result);
+        }
+        service->Control->BytesDone += populated;
+    }
+
+    /// <summary>An address space ended: nothing is owed to it any more.</summary>
+    public static void EndContext(Service* service, uint context)
+    {
+        ControlContext* entry = service->Contexts + context;
+        for (uint i = 0; i < service->Control->SegmentCount; i++)
+        {
+            ControlSegment* segment = service->Segments + i;
+            if (segment->Length == 0 || segment->Context != context)
+                continue;
+            ulong source = segment->Source;
+            ulong end = source + segment->Length;
+            bool content = segment->Zero == SegmentTable.Content;
+            SegmentTable.Free(service, i);
+            if (content)
+                Forget(service, source, end);
+        }
+        PendingList.RemoveContext(service, context);
+        Published.Write(&entry->Alive, 0);
+        Kernel.Close(service->Call, entry->Fd);
+        entry->Fd = -1;
+    }
+
+    private static void Withhold(Service* service, long error)
+    {
+        Service.Report(service, error);
+        service->Withheld++;
+        Published.Write(&service->Control->Withheld, 1);
+    }
+
+    private static Outcome Pause(Service* service)
+    {
+        service->Backoff = true;
+        service->Control->Retries++;
+        return Outcome.Retry;
+    }
+
+    private static ulong HalfOf(ulong piece) => (piece / 2 + Kernel.PageSize - 1) & ~(Kernel.PageSize - 1);
+}
+
+/// <summary>Faults that could not be answered yet.</summary>
+internal static unsafe class PendingList
+{
+    /// <summary>False when the list is full.</summary>
+    public static bool Add(Service* service, uint context, ulong address)
+    {
+        if (service->PendingCount == Service.MaximumPending)
+            return false;
+        PendingFault* entry = &service->Pending.First + service->PendingCount;
+        entry->Address = address;
+        entry->Context = context;
+        service->PendingCount++;
+        return true;
+    }
+
+    public static void RemoveContext(Service* service, uint context)
+    {
+        PendingFault* entries = &service->Pending.First;
+        uint kept = 0;
+        for (uint i = 0; i < service->PendingCount; i++)
+        {
+            if (entries[i].Context == context)
+                continue;
+            entries[kept].Address = entries[i].Address;
+            entries[kept].Context = entries[i].Context;
+            kept++;
+        }
+        service->PendingCount = kept;
+    }
+}

@@ -1,0 +1,20 @@
+using System.Runtime;
+
+namespace Pvmmap.Holder.Freestanding;
+
+/// <summary>The functions of the image that others call; image.x64.ld puts their offsets into the header.</summary>
+internal static unsafe class EntryPoints
+{
+    [RuntimeExport("holder_boot")]
+    private static void HolderBoot(HolderBootArguments* arguments) => Boot.Run(arguments);
+
+    [RuntimeExport("take_self")]
+    private static void TakeSelfMain(TakeSelfArguments* arguments)
+    {
+        delegate*<TakeSelfArguments*, void> intermediate = &TakeSelf.Intermediate;
+        TakeSelf.Run(arguments, (ulong)intermediate);
+    }
+
+    [RuntimeExport("tracer_main")]
+    private static void TracerMain(TracerMailbox* mailbox) => Tracer.Run(mailbox);
+}

@@ -1,0 +1,212 @@
+namespace Pvmmap.Holder.Freestanding;
+
+/// <summary>What the targets do to their regions meanwhile, read from their userfaultfds and applied to the segments.</summary>
+internal static unsafe class Events
+{
+    private const uint StrangerAttempts = 1000;
+
+    /// <summary>
+    /// Reads a context's messages until there is none, applies the events and hands the faults to <paramref name="faults"/> (none in the
+    /// guardian). Returns how many messages there were.
+    /// </summary>
+    public static uint Drain(Service* service, uint context, bool faults)
+    {
+        uint total = 0;
+        while (Service.IsAlive(service, context))
+        {
+            Published.Write(&service->Control->MessageContext, context);
+            long bytes = Kernel.Read(
+                service->Call, service->Contexts[context].Fd, service->Messages, ControlPage.MaximumMessages * sizeof(UserfaultMessage));
+            if (bytes <= 0)
+                break;
+            uint count = (uint)bytes / (uint)sizeof(UserfaultMessage);
+            total += count;
+            Apply(service, context, count);
+            // The kernel hands out faults before events. A fault at an address that one of these events brought is answered after it.
+            for (uint i = 0; i < count; i++)
+            {
+                UserfaultMessage* message = service->Messages + i;
+                if (message->Event == Userfaultfd.EventPagefault && faults && Service.IsAlive(service, context))
+                    Faults.Serve(service, context, message->To);
+                Published.Write(&message->Event, 0);
+            }
+            if (count < ControlPage.MaximumMessages)
+                break;
+        }
+        return total;
+    }
+
+    /// <summary>Applies the events among the first <paramref name="count"/> messages of the buffer, in the order they came.</summary>
+    public static void Apply(Service* service, uint context, uint count)
+    {
+        for (uint i = 0; i < count; i++)
+        {
+            UserfaultMessage* message = service->Messages + i;
+            byte kind = message->Event;
+            if (kind == 0 || kind == Userfaultfd.EventPagefault)
+                continue;
+            if (kind == Userfaultfd.EventFork)
+                Fork(service, context, (int)message->Descriptor);
+            else if (kind == Userfaultfd.EventRemap)
+                Remap(service, context, message->From, message->To, message->Length);
+            else if (kind == Userfaultfd.EventRemove)
+                Remove(service, context, message->From, message->To);
+            else if (kind == Userfaultfd.EventUnmap)
+                Unmap(service, context, message->From, message->To);
+            Published.Write(&message->Event, 0);
+        }
+    }
+
+    private static void Unmap(Service* service, uint context, ulong start, ulong end)
+    {
+        service->Control->Unmaps++;
+        Discard(service, context, start, end);
+    }
+
+    // Takes [start, end) from the context's segments.
+    private static void Discard(Service* service, uint context, ulong start, ulong end)
+    {
+        for (uint i = 0; i < service->Control->SegmentCount; i++)
+        {
+            ControlSegment* segment = service->Segments + i;
+            if (!Overlap(segment, context, start, end, out ulong first, out ulong last))
+                continue;
+            ulong source = segment->Source + (first - segment->Destination);
+            bool content = segment->Zero == SegmentTable.Content;
+            // What stays for want of room does no harm: nothing is mapped there, so the copy says ENOENT.
+            if (SegmentTable.Cut(service, i, first, last, mayStay: true) && content)
+                Delivery.Forget(service, source, source + (last - first));
+        }
+    }
+
+    // madvise() waits for us before it drops the pages: from now on they are zeros, whatever we deliver until then.
+    private static void Remove(Service* service, uint context, ulong start, ulong end)
+    {
+        service->Control->Removes++;
+        uint before = service->Control->SegmentCount;
+        for (uint i = 0; i < before; i++)
+        {
+            ControlSegment* segment = service->Segments + i;
+            if (!Overlap(segment, context, start, end, out ulong first, out ulong last) || segment->Zero != SegmentTable.Content)
+                continue;
+            ulong source = segment->Source + (first - segment->Destination);
+            if (last - first == segment->Length)
+                Published.Write(&segment->Zero, SegmentTable.Zero);
+            else
+            {
+                SegmentTable.AddZero(service, context, first, last, SegmentTable.Zero);
+                SegmentTable.Cut(service, i, first, last, mayStay: false);
+            }
+            Delivery.Forget(service, source, source + (last - first));
+        }
+    }
+
+    private static void Remap(Service* service, uint context, ulong from, ulong to, ulong length)
+    {
+        service->Control->Remaps++;
+        if (from == to || length == 0)
+            return;
+        // Whatever we believed to be at the new place is gone. (But when an event is applied again, it may be what has moved there already.)
+        if (!service->Recovering)
+            Discard(service, context, to, to + length);
+        uint before = service->Control->SegmentCount;
+        for (uint i = 0; i < before; i++)
+        {
+            ControlSegment* segment = service->Segments + i;
+            if (!Overlap(segment, context, from, from + length, out ulong first, out ulong last))
+                continue;
+            ulong destination = to + (first - from);
+            if (last - first == segment->Length)
+            {
+                Published.Write(&segment->Destination, destination);
+                continue;
+            }
+            ulong source = segment->Source + (first - segment->Destination);
+            bool content = segment->Zero == SegmentTable.Content;
+            bool tracked = SegmentTable.AddOrPoison(service, context, destination, source, last - first, segment->Zero);
+            SegmentTable.Cut(service, i, first, last, mayStay: false);
+            if (!tracked && content)
+                Delivery.Forget(service, source, source + (last - first));
+        }
+        // With MREMAP_DONTUNMAP the old range stays registered, and empty.
+        SegmentTable.AddZero(service, context, from, from + length, SegmentTable.Vacated);
+    }
+
+    private static void Fork(Service* service, uint parent, int file)
+    {
+        service->Control->Forks++;
+        uint child = 0;
+        for (uint i = 0; i < service->Control->ContextCount; i++)
+        {
+            if (Service.IsAlive(service, i) && service->Contexts[i].Fd == file)
+                return;
+        }
+        while (child < service->Control->ContextCount && Service.IsAlive(service, child))
+            child++;
+        if (child == ControlPage.MaximumContexts)
+        {
+            PoisonStranger(service, parent, file);
+            return;
+        }
+        Kernel.SetNonblocking(service->Call, file);
+        CopySegments(service, parent, child);
+        service->Contexts[child].Fd = file;
+        if (child == service->Control->ContextCount)
+            Published.Write(&service->Control->ContextCount, child + 1);
+        Published.Write(&service->Contexts[child].Alive, 1);
+    }
+
+    // A child for which there is no room. If it keeps us from poisoning its pages, by events that nobody will read, then it waits.
+    private static void PoisonStranger(Service* service, uint parent, int file)
+    {
+        for (uint i = 0; i < service->Control->SegmentCount; i++)
+        {
+            ControlSegment* segment = service->Segments + i;
+            if (segment->Length == 0 || segment->Context != parent || SegmentTable.IsZero(segment->Zero))
+                continue;
+            ulong position = segment->Destination;
+            Outcome outcome = Outcome.Retry;
+            for (uint attempt = 0; attempt < StrangerAttempts && outcome == Outcome.Retry; attempt++)
+                outcome = Delivery.PoisonUntil(service, file, &position, segment->Destination + segment->Length);
+            if (outcome == Outcome.Gone)
+                break;
+            if (outcome == Outcome.Retry)
+            {
+                Published.Write(&service->Control->Withheld, 1);
+                return;
+            }
+        }
+        if (service->Control->Withheld == 0)
+            Kernel.Close(service->Call, file);
+    }
+
+    private static void CopySegments(Service* service, uint parent, uint child)
+    {
+        ulong lost = ulong.MaxValue;
+        ulong lostEnd = 0;
+        uint before = service->Control->SegmentCount;
+        for (uint i = 0; i < before; i++)
+        {
+            ControlSegment* segment = service->Segments + i;
+            if (segment->Length == 0 || segment->Context != parent)
+                continue;
+            ulong destination = segment->Destination;
+            ulong length = segment->Length;
+            if (SegmentTable.Add(service, child, destination, segment->Source, length, segment->Zero) || SegmentTable.IsZero(segment->Zero))
+                continue;
+            lost = destination < lost ? destination : lost;
+            lostEnd = destination + length > lostEnd ? destination + length : lostEnd;
+        }
+        // One entry for all that found no room: it may poison more of the child than need be, but no page of it reads as zeros.
+        if (lost < lostEnd)
+            SegmentTable.AddPoison(service, child, lost, lostEnd - lost);
+    }
+
+    private static bool Overlap(ControlSegment* segment, uint context, ulong start, ulong end, out ulong first, out ulong last)
+    {
+        ulong segmentEnd = segment->Destination + segment->Length;
+        first = start > segment->Destination ? start : segment->Destination;
+        last = end < segmentEnd ? end : segmentEnd;
+        return first < last && segment->Context == context && segment->Length != 0;
+    }
+}

@@ -1,0 +1,89 @@
+namespace Pvmmap.Holder.Freestanding;
+
+/// <summary>The second process: when the holder ends before its work does, what is missing must raise SIGBUS, never read as zeros.</summary>
+internal static unsafe class Guardian
+{
+    private const long IdleMilliseconds = 250;
+
+    /// <summary>Waits for the end of the holder and then does what is left to do. Never returns.</summary>
+    public static void Run(Service* service)
+    {
+        PollDescriptor holder;
+        holder.File = HolderFds.HolderPidfd;
+        holder.Events = Kernel.PollIn;
+        do
+            holder.Returned = 0;
+        while (Kernel.Poll(service->Call, &holder, 1, -1) <= 0);
+
+        uint state = Published.Read(&service->Control->State);
+        if (state == ControlState.Complete || state == ControlState.TargetGone)
+            Kernel.Exit(service->Call, 0);
+
+        service->Recovering = true;
+        RecoverMessages(service);
+        PoisonAll(service);
+        // Without UFFDIO_POISON the only thing better than zeros is to let them wait, for as long as there is anybody.
+        if (service->Control->Withheld != 0)
+            Hold(service);
+        Loop.End(service, ControlState.Lost);
+    }
+
+    // Applies what the holder had read but perhaps not acted on: one event may be applied a second time.
+    private static void RecoverMessages(Service* service)
+    {
+        uint context = service->Control->MessageContext;
+        if (context < service->Control->ContextCount && Service.IsAlive(service, context))
+            Events.Apply(service, context, ControlPage.MaximumMessages);
+    }
+
+    // Entries shrink as they are poisoned, so a remap or a fork in between concerns only what is left; poison moves and forks with the pages.
+    private static void PoisonAll(Service* service)
+    {
+        bool retry;
+        do
+        {
+            retry = false;
+            uint messages = 0;
+            for (uint i = 0; i < service->Control->ContextCount; i++)
+                messages += Events.Drain(service, i, faults: false);
+            for (uint i = 0; i < service->Control->SegmentCount; i++)
+            {
+                ControlSegment* segment = service->Segments + i;
+                if (segment->Length == 0 || SegmentTable.IsZero(segment->Zero) || !Service.IsAlive(service, segment->Context))
+                    continue;
+                ulong end = segment->Destination + segment->Length;
+                ulong position = segment->Destination;
+                Outcome outcome = Delivery.PoisonUntil(service, service->Contexts[segment->Context].Fd, &position, end);
+                if (outcome == Outcome.Gone)
+                {
+                    Delivery.EndContext(service, segment->Context);
+                    continue;
+                }
+                if (position == end)
+                    SegmentTable.Free(service, i);
+                else
+                {
+                    segment->Destination = position;
+                    segment->Length = end - position;
+                    retry = true;
+                }
+            }
+            if (retry && messages == 0)
+                Kernel.Yield(service->Call);
+        }
+        while (retry);
+    }
+
+    private static void Hold(Service* service)
+    {
+        Published.Write(&service->Control->State, ControlState.Lost);
+        while (Service.CountAlive(service) != 0)
+        {
+            Loop.Wait(service, IdleMilliseconds, out bool ready);
+            for (uint i = 0; i < service->Control->ContextCount; i++)
+                Events.Drain(service, i, faults: false);
+            if (!ready)
+                Loop.EndDeadContexts(service);
+        }
+    }
+}

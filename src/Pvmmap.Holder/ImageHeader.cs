@@ -1,0 +1,20 @@
+using System.Runtime.InteropServices;
+
+namespace Pvmmap.Holder;
+
+/// <summary>
+/// What stands at <see cref="Offset"/> of the image; all fields are offsets from its start. The system call stub is at offset 0.
+/// </summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct ImageHeader
+{
+    public const uint Offset = 0x80;
+    public const uint MagicValue = 0x484d5650; // "PVMH"
+
+    public uint Magic;
+    public uint Length;
+    public uint HolderBoot;
+    public uint TakeSelf;
+    public uint TracerMain;
+    public uint CloneCall;
+}

@@ -1,0 +1,155 @@
+// The kernel, as the freestanding code sees it: a managed function pointer, because an unmanaged one makes the compiler insert GC polls.
+global using unsafe SystemCall = delegate*<long, long, long, long, long, long, long, long>;
+
+using System.Runtime.InteropServices;
+
+namespace Pvmmap.Holder.Freestanding;
+
+/// <summary>The system calls that have more to them than a number; each returns what the kernel does: a value or a negated errno.</summary>
+internal static unsafe class Kernel
+{
+    public const ulong PageSize = 4096;
+
+    public const int EPERM = -1;
+    public const int ENOENT = -2;
+    public const int ESRCH = -3;
+    public const int EINTR = -4;
+    public const int ECHILD = -10;
+    public const int EAGAIN = -11;
+    public const int ENOMEM = -12;
+    public const int EFAULT = -14;
+    public const int EEXIST = -17;
+    public const int EINVAL = -22;
+    public const int ENOTTY = -25;
+    public const int ENOSYS = -38;
+
+    public const int PollIn = 1;
+    private const int PR_SET_NAME = 15;
+
+    public static long Read(SystemCall call, int file, void* buffer, long length) =>
+        call(SystemCalls.read, file, (long)buffer, length, 0, 0, 0);
+
+    public static long Close(SystemCall call, int file) => call(SystemCalls.close, file, 0, 0, 0, 0, 0);
+
+    public static long Ioctl(SystemCall call, int file, ulong request, void* argument) =>
+        call(SystemCalls.ioctl, file, (long)request, (long)argument, 0, 0, 0);
+
+    public static void Yield(SystemCall call) => call(SystemCalls.sched_yield, 0, 0, 0, 0, 0, 0);
+
+    /// <summary>Tells the kernel that these pages of ours are not needed any more (MADV_DONTNEED).</summary>
+    public static long DontNeed(SystemCall call, ulong start, ulong end) =>
+        call(SystemCalls.madvise, (long)start, (long)(end - start), 4, 0, 0, 0);
+
+    /// <summary>A child of ours gets the mapping without its pages (MADV_WIPEONFORK).</summary>
+    public static long WipeOnFork(SystemCall call, ulong start, ulong end) =>
+        call(SystemCalls.madvise, (long)start, (long)(end - start), 18, 0, 0, 0);
+
+    /// <summary>Waits for input on any of the descriptors.</summary>
+    public static long Poll(SystemCall call, PollDescriptor* descriptors, uint count, long milliseconds)
+    {
+        TimeSpecification timeout;
+        timeout.Seconds = milliseconds >= 1000 ? 1 : 0;
+        timeout.Nanoseconds = milliseconds >= 1000 ? 0 : milliseconds * 1_000_000;
+        return call(SystemCalls.ppoll, (long)descriptors, count, milliseconds < 0 ? 0 : (long)&timeout, 0, 8, 0);
+    }
+
+    /// <summary>CLOCK_MONOTONIC in nanoseconds.</summary>
+    public static ulong Now(SystemCall call)
+    {
+        TimeSpecification now;
+        now.Seconds = 0;
+        now.Nanoseconds = 0;
+        call(SystemCalls.clock_gettime, 1, (long)&now, 0, 0, 0, 0);
+        return (ulong)now.Seconds * 1_000_000_000 + (ulong)now.Nanoseconds;
+    }
+
+    /// <summary>Names this process: <paramref name="first"/> and <paramref name="second"/> are the bytes, little-endian, zero-ended.</summary>
+    public static void SetName(SystemCall call, ulong first, ulong second)
+    {
+        Words2 name;
+        name.First = first;
+        name.Second = second;
+        call(SystemCalls.prctl, PR_SET_NAME, (long)&name, 0, 0, 0, 0);
+    }
+
+    /// <summary>A userfaultfd that blocks in read() would stop the whole loop, and poll() refuses it.</summary>
+    public static void SetNonblocking(SystemCall call, int file)
+    {
+        long flags = call(SystemCalls.fcntl, file, 3, 0, 0, 0, 0);
+        if (flags >= 0)
+            call(SystemCalls.fcntl, file, 4, flags | 0x800, 0, 0, 0);
+    }
+
+    /// <summary>Moves a descriptor to the given number.</summary>
+    public static void MoveDescriptor(SystemCall call, int file, int number)
+    {
+        if (file == number)
+            return;
+        call(SystemCalls.dup3, file, number, 0, 0, 0, 0);
+        Close(call, file);
+    }
+
+    public static void Exit(SystemCall call, int code)
+    {
+        for (;;)
+            call(SystemCalls.exit_group, code, 0, 0, 0, 0, 0);
+    }
+}
+
+// Buffers on the stack are structs of a size, never stackalloc: that makes the compiler guard the frame with a cookie, which is a static.
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct Words2
+{
+    public ulong First;
+    public ulong Second;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct TimeSpecification
+{
+    public long Seconds;
+    public long Nanoseconds;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct PollDescriptor
+{
+    public int File;
+    public short Events;
+    public short Returned;
+}
+
+[StructLayout(LayoutKind.Sequential, Size = ControlPage.MaximumContexts * 8)]
+internal struct PollDescriptors
+{
+    public PollDescriptor First;
+}
+
+/// <summary>Loads and stores that other processes see in program order: the compiler neither drops, doubles nor moves them.</summary>
+internal static unsafe class Published
+{
+    private struct Cell8
+    {
+        public volatile byte Value;
+    }
+
+    private struct Cell32
+    {
+        public volatile uint Value;
+    }
+
+    private struct Cell64
+    {
+        // A volatile ulong is no C# field type; a volatile pointer-sized one is the same 8 bytes.
+        public volatile nuint Value;
+    }
+
+    public static uint Read(uint* from) => ((Cell32*)from)->Value;
+
+    public static void Write(byte* to, byte value) => ((Cell8*)to)->Value = value;
+
+    public static void Write(uint* to, uint value) => ((Cell32*)to)->Value = value;
+
+    public static void Write(ulong* to, ulong value) => ((Cell64*)to)->Value = (nuint)value;
+}

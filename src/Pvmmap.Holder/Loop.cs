@@ -1,0 +1,106 @@
+using System.Runtime.CompilerServices;
+
+namespace Pvmmap.Holder.Freestanding;
+
+/// <summary>The holder's loop: events first, then one batch, then again.</summary>
+internal static unsafe class Loop
+{
+    private const long IdleMilliseconds = 250;
+    private const long BackoffMilliseconds = 5;
+    /// <summary>Empty rounds before the holder sleeps: a fault that comes within some microseconds is answered without a wake-up.</summary>
+    private const uint SpinRounds = 64;
+
+    /// <summary>Serves until <see cref="End"/>.</summary>
+    public static void Run(Service* service)
+    {
+        uint idleRounds = 0;
+        for (;;)
+        {
+            service->Backoff = false;
+            uint messages = 0;
+            for (uint i = 0; i < service->Control->ContextCount; i++)
+                messages += Events.Drain(service, i, faults: true);
+            Faults.ServePending(service);
+            SegmentsToPoison.Serve(service);
+            if (Service.CountAlive(service) == 0)
+                End(service, ControlState.TargetGone);
+
+            if (!service->FillEnded && BackgroundFill.IsWanted(service))
+            {
+                if (!BackgroundFill.Step(service) && messages == 0)
+                    Relax(service);
+                continue;
+            }
+            if (messages != 0)
+                idleRounds = 0;
+            else if (service->PendingCount != 0)
+                Relax(service);
+            else if (++idleRounds == SpinRounds)
+                CompleteIfDone(service);
+            else if (idleRounds > SpinRounds)
+            {
+                Wait(service, IdleMilliseconds, out bool ready);
+                if (!ready)
+                {
+                    EndDeadContexts(service);
+                    CompleteIfDone(service);
+                }
+            }
+        }
+    }
+
+    /// <summary>Publishes the last state and ends this process.</summary>
+    public static void End(Service* service, uint state)
+    {
+        service->Control->EndedAt = Kernel.Now(service->Call);
+        Published.Write(&service->Control->State, state);
+        Kernel.Exit(service->Call, 0);
+    }
+
+    /// <summary>Sleeps until a context has a message or the time is over.</summary>
+    [SkipLocalsInit]
+    public static void Wait(Service* service, long milliseconds, out bool ready)
+    {
+        PollDescriptors buffer;
+        PollDescriptor* descriptors = &buffer.First;
+        uint count = 0;
+        for (uint i = 0; i < service->Control->ContextCount; i++)
+        {
+            if (!Service.IsAlive(service, i))
+                continue;
+            descriptors[count].File = service->Contexts[i].Fd;
+            descriptors[count].Events = Kernel.PollIn;
+            descriptors[count].Returned = 0;
+            count++;
+        }
+        ready = Kernel.Poll(service->Call, descriptors, count, milliseconds) > 0;
+    }
+
+    /// <summary>Ends the contexts whose address space is gone: a userfaultfd does not tell.</summary>
+    public static void EndDeadContexts(Service* service)
+    {
+        for (uint i = 0; i < service->Control->ContextCount; i++)
+        {
+            const ulong lastPage = SystemCalls.AddressSpaceEnd - Kernel.PageSize;
+            if (Service.IsAlive(service, i) && Delivery.Probe(service, i, lastPage, SystemCalls.AddressSpaceEnd) == Kernel.ESRCH)
+                Delivery.EndContext(service, i);
+        }
+    }
+
+    private static void CompleteIfDone(Service* service)
+    {
+        if (service->FillEnded || Service.CountAlive(service) == 0)
+            return;
+        if (service->Control->BytesDone >= service->Control->BytesTotal && BackgroundFill.NothingLeft(service))
+            BackgroundFill.Complete(service);
+    }
+
+    // The event we wait for is being sent by a thread that may need this very processor.
+    private static void Relax(Service* service)
+    {
+        if (service->Backoff)
+            Wait(service, BackoffMilliseconds, out _);
+        else
+            Kernel.Yield(service->Call);
+    }
+}

@@ -1,0 +1,103 @@
+using System.Runtime.InteropServices;
+
+namespace Pvmmap.Holder.Freestanding;
+
+/// <summary>What a holder or a guardian knows besides the control page: private to it, lost with it.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct Service
+{
+    public const int MaximumPending = 32;
+
+    public SystemCall Call;
+    public ControlPage* Control;
+
+    /// <summary>The guardian applying what it found in the message buffer: an event may be there that was half applied already.</summary>
+    public bool Recovering;
+    /// <summary>A madvise() of ours failed: pages stay in the holder after delivery, so the page table is no list of what is left.</summary>
+    public bool DropFailed;
+    /// <summary>The kernel was short of memory: pause before trying again.</summary>
+    public bool Backoff;
+    /// <summary>How often a page could be neither delivered nor poisoned.</summary>
+    public uint Withheld;
+    /// <summary>Every entry of the segment table below this one is in use.</summary>
+    public uint FirstFree;
+
+    // The background fill.
+    public FillPass Pass;
+    public ulong Cursor;
+    public bool FoundInPass;
+    public bool FillEnded;
+    /// <summary>Delivered pages that wait for the end of their huge page before they are dropped.</summary>
+    public ulong DropStart;
+    public ulong DropEnd;
+
+    /// <summary>Faults that wait for an event to be read.</summary>
+    public uint PendingCount;
+    public PendingFaults Pending;
+
+    public readonly ControlContext* Contexts => (ControlContext*)((byte*)Control + ControlPage.ContextsOffset);
+
+    public readonly ControlSegment* Segments => (ControlSegment*)((byte*)Control + ControlPage.SegmentsOffset);
+
+    public readonly UserfaultMessage* Messages => (UserfaultMessage*)((byte*)Control + ControlPage.MessagesOffset);
+
+    public static void Initialize(Service* service, SystemCall call, ControlPage* control)
+    {
+        service->Call = call;
+        service->Control = control;
+        service->Recovering = false;
+        service->DropFailed = false;
+        service->Backoff = false;
+        service->Withheld = 0;
+        service->FirstFree = 0;
+        service->Pass = FillPass.Present;
+        service->Cursor = control->SourceStart;
+        service->FoundInPass = false;
+        service->FillEnded = false;
+        service->DropStart = 0;
+        service->DropEnd = 0;
+        service->PendingCount = 0;
+    }
+
+    /// <summary>Counts an unexpected failure.</summary>
+    public static void Report(Service* service, long error)
+    {
+        service->Control->LastError = error;
+        service->Control->Errors++;
+    }
+
+    public static bool IsAlive(Service* service, uint context) => service->Contexts[context].Alive != 0;
+
+    public static uint CountAlive(Service* service)
+    {
+        uint alive = 0;
+        for (uint i = 0; i < service->Control->ContextCount; i++)
+        {
+            if (IsAlive(service, i))
+                alive++;
+        }
+        return alive;
+    }
+}
+
+/// <summary>Room for <see cref="Service.MaximumPending"/> entries of type <see cref="PendingFault"/>.</summary>
+[StructLayout(LayoutKind.Sequential, Size = Service.MaximumPending * 16)]
+internal struct PendingFaults
+{
+    public PendingFault First;
+}
+
+[StructLayout(LayoutKind.Sequential, Size = 16)]
+internal struct PendingFault
+{
+    public ulong Address;
+    public uint Context;
+}
+
+internal enum FillPass
+{
+    /// <summary>Pages in memory, so that none waits behind a page that has to come from swap.</summary>
+    Present,
+    /// <summary>All of them, again and again until a whole pass finds none.</summary>
+    All,
+}

@@ -1,0 +1,67 @@
+namespace Pvmmap.Holder.Freestanding;
+
+/// <summary>
+/// A process that shares the caller's memory and descriptors and traces for it: the ptrace stops are its children's, so the caller's own
+/// SIGCHLD handler never sees them.
+/// </summary>
+internal static unsafe class Tracer
+{
+    private const long PR_SET_PDEATHSIG = 1;
+    private const long SIGKILL = 9;
+    private const long FUTEX_WAIT = 0;
+    private const long FUTEX_WAKE = 1;
+    private const uint SpinRounds = 2000;
+
+    public static void Run(TracerMailbox* mailbox)
+    {
+        SystemCall call = (SystemCall)mailbox->Syscall;
+        call(SystemCalls.prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
+        Kernel.SetName(call, 0x742d_7061_6d6d_7670, 0x7265_6361_72); // "pvmmap-tracer"
+        if (call(SystemCalls.getppid, 0, 0, 0, 0, 0, 0) != mailbox->CallerPid)
+            Kernel.Exit(call, 0);
+        uint answered = Published.Read(&mailbox->Answer);
+        for (;;)
+        {
+            uint request = Next(call, mailbox, answered);
+            bool stop = mailbox->Number == TracerMailbox.Stop;
+            if (stop)
+                mailbox->Result = 0;
+            else if (mailbox->Number == TracerMailbox.List)
+                mailbox->Result = RunList(call, (TracerRequest*)mailbox->A1, mailbox->A2);
+            else
+                mailbox->Result = call(mailbox->Number, mailbox->A1, mailbox->A2, mailbox->A3, mailbox->A4, 0, 0);
+            answered = request;
+            Published.Write(&mailbox->Answer, request);
+            call(SystemCalls.futex, (long)&mailbox->Answer, FUTEX_WAKE, int.MaxValue, 0, 0, 0);
+            if (stop)
+                call(SystemCalls.exit, 0, 0, 0, 0, 0, 0);
+        }
+    }
+
+    private static long RunList(SystemCall call, TracerRequest* list, long count)
+    {
+        long done = 0;
+        while (done < count)
+        {
+            TracerRequest* request = list + done;
+            request->Result = call(request->Number, request->A1, request->A2, request->A3, request->A4, 0, 0);
+            if (request->Result < 0)
+                break;
+            done++;
+        }
+        return done;
+    }
+
+    private static uint Next(SystemCall call, TracerMailbox* mailbox, uint answered)
+    {
+        uint rounds = 0;
+        for (;;)
+        {
+            uint request = Published.Read(&mailbox->Request);
+            if (request != answered)
+                return request;
+            if (++rounds > SpinRounds)
+                call(SystemCalls.futex, (long)&mailbox->Request, FUTEX_WAIT, answered, 0, 0, 0);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Pvmmap.Linux;
+using Pvmmap.Procfs;
+
+namespace Pvmmap;
+
+/// <summary>Tries each thing that the call uses, from the point of view of this process.</summary>
+public static class Capabilities
+{
+    private const int CAP_SYS_PTRACE = 19;
+    private const int CAP_SYS_ADMIN = 21;
+
+    /// <summary>Probes everything; changes nothing. Without /proc, what can only be read there counts as missing.</summary>
+    public static IReadOnlyList<Capability> Probe()
+    {
+        ulong effective = EffectiveCapabilities();
+        bool mayPtrace = (effective & 1UL << CAP_SYS_PTRACE) != 0, mayAdmin = (effective & 1UL << CAP_SYS_ADMIN) != 0;
+        return
+        [
+            Architecture(),
+            ProcMounted(),
+            PtraceCall(),
+            ProcessVmCalls(),
+            PidfdOpen(),
+            PidfdGetFd(),
+            CloseRange(),
+            PagemapScanIoctl(),
+            UserfaultfdCall(),
+            UserfaultfdFeature("userfaultfd remap, remove and unmap events", true,
+                Userfaultfd.UFFD_FEATURE_EVENT_REMAP | Userfaultfd.UFFD_FEATURE_EVENT_REMOVE | Userfaultfd.UFFD_FEATURE_EVENT_UNMAP,
+                "the target may remap, discard and unmap the range while it fills", "the fill could not follow what the target does", "use Linux 4.11 or later"),
+            UserfaultfdFeature("userfaultfd fork events", false, Userfaultfd.UFFD_FEATURE_EVENT_FORK,
+                "the target may fork while it fills", "every page is in place before the call returns",
+                mayPtrace ? "use Linux 4.11 or later" : "run as root or with CAP_SYS_PTRACE"),
+            UserfaultfdFeature("userfaultfd poison", false, Userfaultfd.UFFD_FEATURE_POISON,
+                "a missing page raises SIGBUS in the target should the holder be killed", "the target waits for ever at a missing page should the holder be killed",
+                "use Linux 6.6 or later"),
+            UserfaultfdFeature("userfaultfd move", false, Userfaultfd.UFFD_FEATURE_MOVE,
+                "pages can be moved within a process; not used yet", "not used yet", "use Linux 6.8 or later"),
+            UnprivilegedTargets(),
+            new("CAP_SYS_PTRACE", mayPtrace, false,
+                mayPtrace ? "processes of every user can be source and target" : "only processes of the same user can be source and target",
+                Cure(mayPtrace, "run as root, or give the program CAP_SYS_PTRACE")),
+            new("CAP_SYS_ADMIN", mayAdmin, false,
+                mayAdmin ? "processes under a seccomp filter can be source and target" : "a process whose seccomp filter forbids our system calls is refused",
+                Cure(mayAdmin, "run as root, or give the program CAP_SYS_ADMIN")),
+            YamaScope(mayPtrace),
+        ];
+    }
+
+    private static string? Cure(bool present, string cure) => present ? null : cure;
+
+    private static ulong EffectiveCapabilities()
+    {
+        try
+        {
+            return ProcessStatus.Read(Environment.ProcessId).CapEff;
+        }
+        catch (PvmmapException)
+        {
+            return 0; // No /proc: reported by its own row.
+        }
+    }
+
+    private static Capability Architecture()
+    {
+        Architecture found = RuntimeInformation.ProcessArchitecture;
+        bool present = found == System.Runtime.InteropServices.Architecture.X64;
+        return new("architecture", present, true, string.Create(CultureInfo.InvariantCulture, $"{found}"), Cure(present, "use an x86-64 machine"));
+    }
+
+    private static Capability ProcMounted()
+    {
+        bool present = File.Exists("/proc/self/maps") && File.Exists("/proc/self/pagemap");
+        return new("/proc", present, true, present ? "mounted" : "not mounted, or without maps and pagemap", Cure(present, "mount -t proc proc /proc"));
+    }
+
+    // No process has the id 0: a kernel that gets as far as looking for it says ESRCH, a seccomp filter EPERM or ENOSYS.
+    private static Capability PtraceCall() => Call("ptrace", SystemCall.Invoke(SystemCall.SYS_ptrace, Ptrace.PTRACE_SEIZE, 0).Errno, Errno.ESRCH,
+        "other processes are stopped and run our system calls through it");
+
+    private static unsafe Capability ProcessVmCalls()
+    {
+        byte there = 0, here = 0;
+        Memory.IoVector remote = new() { Base = (ulong)&there, Length = 1 }, local = new() { Base = (ulong)&here, Length = 1 };
+        Errno errno = SystemCall.Invoke(SystemCall.SYS_process_vm_readv, Environment.ProcessId, (long)&local, 1, (long)&remote, 1).Errno;
+        return Call("process_vm_readv", errno, Errno.None, "small things are read and written in other processes through it");
+    }
+
+    private static Capability PidfdOpen()
+    {
+        SyscallResult result = SystemCall.Invoke(SystemCall.SYS_pidfd_open, Environment.ProcessId, 0);
+        if (!result.Failed) new FileDescriptor(result.Value).Dispose();
+        return Call("pidfd_open", result.Errno, Errno.None, "a process is named without mistaking another for it");
+    }
+
+    private static Capability PidfdGetFd()
+    {
+        // Of this process itself, of a descriptor that is certainly open: the pidfd.
+        SyscallResult opened = SystemCall.Invoke(SystemCall.SYS_pidfd_open, Environment.ProcessId, 0);
+        if (opened.Failed) return Call("pidfd_getfd", opened.Errno, Errno.None, "");
+        using FileDescriptor pidfd = new(opened.Value);
+        SyscallResult taken = Pidfd.GetFd(pidfd, pidfd.Number);
+        if (!taken.Failed) new FileDescriptor(taken.Value).Dispose();
+        return Call("pidfd_getfd", taken.Errno, Errno.None, "descriptors are taken over from other processes");
+    }
+
+    // A range above every descriptor: nothing is closed.
+    private static Capability CloseRange() => Call("close_range", SystemCall.Invoke(SystemCall.SYS_close_range, uint.MaxValue, uint.MaxValue, 0).Errno, Errno.None,
+        "a holder closes what it inherits from the source");
+
+    private static Capability Call(string name, Errno errno, Errno expected, string use)
+    {
+        bool present = errno == expected;
+        return new(name, present, true, present ? use : string.Create(CultureInfo.InvariantCulture, $"{errno}"),
+            Cure(present, errno == Errno.ENOSYS ? "use a newer kernel (Linux 5.9 has all of these calls)" : "let the container's seccomp profile allow it"));
+    }
+
+    private static unsafe Capability PagemapScanIoctl()
+    {
+        const string name = "PAGEMAP_SCAN";
+        byte onStack = 0;
+        try
+        {
+            using FileDescriptor pagemap = Files.Open("/proc/self/pagemap", Files.O_RDONLY);
+            ulong page = (ulong)&onStack & ~(PageRange.PageSize - 1);
+            SyscallResult result = PagemapScan.AnyPopulated(pagemap, new PageRange(page, page + PageRange.PageSize));
+            if (result.Raw == 1) return new(name, true, false, "populated pages are found by one call for many", null);
+            return new(name, false, false, string.Create(CultureInfo.InvariantCulture, $"{result.Errno}; pagemap is read entry by entry, which is slower on sparse ranges"),
+                "use Linux 6.7 or later");
+        }
+        catch (PvmmapException e)
+        {
+            return new(name, false, false, string.Create(CultureInfo.InvariantCulture, $"/proc/self/pagemap: {e.Errno}"), "mount -t proc proc /proc");
+        }
+    }
+
+    private static Capability UserfaultfdCall()
+    {
+        const string name = "userfaultfd";
+        using FileDescriptor? full = OpenUserfaultfd(0, out Errno errno, out string by);
+        if (full is not null) return new(name, true, false, $"by {by}; the target gets its pages as it touches them", null);
+        using FileDescriptor? userOnly = OpenUserfaultfd(Userfaultfd.UFFD_USER_MODE_ONLY, out _, out _);
+        string found = string.Create(CultureInfo.InvariantCulture, $"{errno}");
+        return userOnly is not null
+            ? new(name, false, false, $"{found}, except for faults in user mode; every page is in place before the call returns",
+                "run as root, or allow access to /dev/userfaultfd, or: sysctl vm.unprivileged_userfaultfd=1")
+            : new(name, false, false, $"{found}; the content is copied before the call returns",
+                errno == Errno.ENOSYS ? "use a kernel with CONFIG_USERFAULTFD" : "let the container's seccomp profile allow userfaultfd, or run as root");
+    }
+
+    private static Capability UserfaultfdFeature(string name, bool required, ulong features, string with, string without, string cure)
+    {
+        // A descriptor that may only do user-mode faults knows the same features.
+        using FileDescriptor? uffd = OpenUserfaultfd(0, out Errno errno, out _) ?? OpenUserfaultfd(Userfaultfd.UFFD_USER_MODE_ONLY, out errno, out _);
+        if (uffd is null) return new(name, false, false, string.Create(CultureInfo.InvariantCulture, $"no userfaultfd ({errno})"), "see userfaultfd");
+        errno = Userfaultfd.Enable(uffd, features, out _);
+        return errno == Errno.None
+            ? new(name, true, required, with, null)
+            : new(name, false, required, string.Create(CultureInfo.InvariantCulture, $"{errno}; {without}"), cure);
+    }
+
+    private static FileDescriptor? OpenUserfaultfd(int mode, out Errno errno, out string by)
+    {
+        int flags = Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK | mode;
+        by = "userfaultfd()";
+        SyscallResult opened = SystemCall.Invoke(SystemCall.SYS_userfaultfd, flags);
+        errno = opened.Errno;
+        if (!opened.Failed) return new FileDescriptor(opened.Value);
+        by = "/dev/userfaultfd";
+        using FileDescriptor? device = OpenDevice();
+        if (device is null) return null;
+        SyscallResult made = SystemCall.Invoke(SystemCall.SYS_ioctl, device.Number, Userfaultfd.USERFAULTFD_IOC_NEW, flags);
+        return made.Failed ? null : new FileDescriptor(made.Value);
+    }
+
+    private static FileDescriptor? OpenDevice()
+    {
+        try
+        {
+            return Files.Open("/dev/userfaultfd", Files.O_RDWR);
+        }
+        catch (PvmmapException)
+        {
+            return null;
+        }
+    }
+
+    // A target that lacks CAP_SYS_PTRACE gets a full userfaultfd by the sysctl, or by a descriptor of the device that the caller passes to it.
+    private static Capability UnprivilegedTargets()
+    {
+        const string name = "userfaultfd in unprivileged targets";
+        const string setting = "vm.unprivileged_userfaultfd";
+        if (ReadNumber("/proc/sys/vm/unprivileged_userfaultfd") == 1) return new(name, true, false, $"{setting} is 1", null);
+        using FileDescriptor? device = OpenDevice();
+        return device is not null
+            ? new(name, true, false, "/dev/userfaultfd is open to the caller, who passes it on", null)
+            : new(name, false, false, $"{setting} is 0 and /dev/userfaultfd is closed to the caller; every page is in place before the call returns",
+                "run as root, or allow access to /dev/userfaultfd (Linux 6.1), or: sysctl vm.unprivileged_userfaultfd=1");
+    }
+
+    private static Capability YamaScope(bool mayPtrace)
+    {
+        const string name = "Yama ptrace_scope";
+        return ReadNumber("/proc/sys/kernel/yama/ptrace_scope") switch
+        {
+            null => new(name, true, true, "Yama is not active", null),
+            0 => new(name, true, true, "0: no restriction", null),
+            1 when mayPtrace => new(name, true, true, "1: does not bind a caller with CAP_SYS_PTRACE", null),
+            1 => new(name, false, false, "1: only descendants of the caller, and processes that name it by PR_SET_PTRACER, can be source and target",
+                "run as root, or: sysctl kernel.yama.ptrace_scope=0"),
+            2 when mayPtrace => new(name, true, true, "2: does not bind a caller with CAP_SYS_PTRACE", null),
+            2 => new(name, false, true, "2: only callers with CAP_SYS_PTRACE", "run as root, or: sysctl kernel.yama.ptrace_scope=0"),
+            { } scope => new(name, false, true, string.Create(CultureInfo.InvariantCulture, $"{scope}: no process may trace another"),
+                "set kernel.yama.ptrace_scope lower in /etc/sysctl.d and restart the machine; at 3 it cannot be lowered"),
+        };
+    }
+
+    private static int? ReadNumber(string path)
+    {
+        try
+        {
+            return int.Parse(File.ReadAllText(path), NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null; // Absent: the kernel is built without it.
+        }
+    }
+}

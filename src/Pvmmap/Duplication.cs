@@ -1,0 +1,153 @@
+using System.Globalization;
+using Pvmmap.Holder;
+using Pvmmap.Linux;
+using Pvmmap.Procfs;
+
+namespace Pvmmap;
+
+/// <summary>
+/// Follows the fill of one call's destination. Only a view: the fill goes on and ends without it, and without the process that made the call.
+/// Disposing it frees the view's memory and descriptors.
+/// </summary>
+public sealed class Duplication : IDisposable
+{
+    internal const string HolderName = "pvmmap-holder";
+
+    private readonly ControlMapping control;
+    private readonly FileDescriptor holder;
+    private readonly Lazy<Task<DuplicationState>> completion;
+
+    internal Duplication(ControlMapping control, FileDescriptor holder)
+    {
+        this.control = control;
+        this.holder = holder;
+        ref ControlPage page = ref control.Page;
+        (SourcePid, TargetPid, HolderPid) = (page.SourcePid, page.TargetPid, page.HolderPid);
+        (SourceAddress, Address, Length) = (page.SourceStart, page.DestinationStart, page.SourceLength);
+        completion = new Lazy<Task<DuplicationState>>(() => Task.Factory.StartNew(
+            () => FillEnd.Await(holder, control, Timeout.InfiniteTimeSpan)!.Value,
+            CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default));
+    }
+
+    /// <summary>The process that the range was taken from. It may have ended since.</summary>
+    public int SourcePid { get; }
+
+    /// <summary>The process that is being filled.</summary>
+    public int TargetPid { get; }
+
+    /// <summary>The process that holds the pages, named pvmmap-holder.</summary>
+    public int HolderPid { get; }
+
+    /// <summary>The process that watches over the holder, named pvmmap-guardian; 0 if there is none. Numbered as the holder's pid namespace has it.</summary>
+    public int GuardianPid => control.Page.GuardianPid;
+
+    /// <summary>First address taken, in the source; a multiple of the page size.</summary>
+    public ulong SourceAddress { get; }
+
+    /// <summary>First address in the target, as the call returned it.</summary>
+    public ulong Address { get; }
+
+    /// <summary>Bytes, a multiple of the page size.</summary>
+    public ulong Length { get; }
+
+    /// <summary>Where the fill stands now.</summary>
+    public DuplicationState State => Pidfd.HasEnded(holder) ? FillEnd.Await(holder, control, TimeSpan.Zero)!.Value : FillEnd.StateOf(control);
+
+    /// <summary>Bytes of populated pages that the range had at the cut.</summary>
+    public ulong BytesTotal => control.Page.BytesTotal;
+
+    /// <summary>Bytes not yet in place in the target.</summary>
+    public ulong BytesToGo => FillEnd.StateOf(control) == DuplicationState.Complete ? 0 : BytesTotal - Math.Min(BytesTotal, Volatile.Read(ref control.Page.BytesDone));
+
+    /// <summary>Page faults of the target (and its children) served so far.</summary>
+    public ulong FaultsServed => Volatile.Read(ref control.Page.Faults);
+
+    /// <summary>Time since the holder began to serve.</summary>
+    public TimeSpan Age => TimeSpan.FromTicks((Environment.TickCount64 * TimeSpan.TicksPerMillisecond) - (long)(control.Page.StartedAt / 100));
+
+    /// <summary>Ends with the fill, with the state it ended in. A lazy fill ends when all was touched, or the target is gone.</summary>
+    public Task<DuplicationState> Completion => completion.Value;
+
+    /// <summary>Waits for the end of the fill.</summary>
+    /// <returns>True if it has ended (see <see cref="State"/>), false if the time is over.</returns>
+    public bool Wait(TimeSpan timeout) => FillEnd.Await(holder, control, timeout) is not null;
+
+    /// <summary>Has a lazy fill go on in the background from now on.</summary>
+    public void Finish() => Interlocked.Or(ref control.Page.Command, ControlCommand.FinishNow);
+
+    /// <summary>All fills under way that this process may look at, found by their holders under /proc.</summary>
+    public static IReadOnlyList<Duplication> Running()
+    {
+        List<Duplication> running = [];
+        foreach (string path in Directory.EnumerateDirectories("/proc"))
+        {
+            if (!int.TryParse(Path.GetFileName(path.AsSpan()), NumberStyles.None, CultureInfo.InvariantCulture, out int pid)) continue;
+            if (Open(pid) is { } duplication) running.Add(duplication);
+        }
+        return running;
+    }
+
+    private static Duplication? Open(int pid)
+    {
+        try
+        {
+            if (ProcessStatus.Read(pid) is not { Name: HolderName, State: not ('Z' or 'X') }) return null;
+            FileDescriptor pidfd = Pidfd.Open(pid);
+            if (ControlMapping.Open(pid) is { } control) return new Duplication(control, pidfd);
+            pidfd.Dispose();
+            return null;
+        }
+        catch (PvmmapException)
+        {
+            // It ended while we looked, or it is not ours to look at.
+            return null;
+        }
+    }
+
+    /// <summary>Completes every fill that still has to put pages into a range of a process. False if there is none: somebody else guards the range.</summary>
+    internal static bool CompleteFillsInto(int pid, PageRange range)
+    {
+        bool found = false;
+        foreach (Duplication fill in Running())
+        {
+            using (fill)
+            {
+                if (!fill.MayServe(pid, range)) continue;
+                found = true;
+                fill.Finish();
+                fill.Wait(Timeout.InfiniteTimeSpan);
+            }
+        }
+        return found;
+    }
+
+    /// <summary>True if the holder owes pages to this range of the process, or to a child of its target, of which it only knows the userfaultfd.</summary>
+    private bool MayServe(int pid, PageRange range)
+    {
+        if (TargetPid != pid) return control.Page.ContextCount > 1 && IsDescendant(pid, TargetPid);
+        foreach (ref readonly ControlSegment segment in control.Segments[..(int)Math.Min(control.Page.SegmentCount, ControlPage.MaximumSegments)])
+        {
+            if (segment.Length != 0 && range.Overlaps(new PageRange(segment.Destination, segment.Destination + segment.Length))) return true;
+        }
+        return false;
+    }
+
+    // The parent may have exited since; then its children cannot be told from strangers, and any fill with children may be the one.
+    private static bool IsDescendant(int pid, int ancestor)
+    {
+        while (pid > 1)
+        {
+            if (pid == ancestor) return true;
+            pid = ProcessStatus.Read(pid).PPid;
+        }
+        return !Directory.Exists(string.Create(CultureInfo.InvariantCulture, $"/proc/{ancestor}"));
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (completion.IsValueCreated && !completion.Value.IsCompleted) return;
+        control.Dispose();
+        holder.Dispose();
+    }
+}

@@ -1,0 +1,94 @@
+using Pvmmap.Linux;
+
+namespace Pvmmap.Holder;
+
+/// <summary>The control page of one holder, mapped in this process.</summary>
+internal sealed unsafe class ControlMapping : IDisposable
+{
+    private ulong at;
+
+    private ControlMapping(FileDescriptor memfd)
+    {
+        at = (ulong)Memory.Map(0, ControlPage.Size, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_SHARED, memfd.Number)
+            .OrThrow("map a holder's control page");
+    }
+
+    ~ControlMapping() => Unmap();
+
+    public ref ControlPage Page => ref *(ControlPage*)at;
+
+    private Span<ControlContext> Contexts => new((void*)(at + ControlPage.ContextsOffset), ControlPage.MaximumContexts);
+
+    /// <summary>The segment table; entries of length 0 are free.</summary>
+    public Span<ControlSegment> Segments => new((void*)(at + ControlPage.SegmentsOffset), ControlPage.MaximumSegments);
+
+    /// <summary>Makes a control page; the descriptor is what the holder gets.</summary>
+    public static (ControlMapping Mapping, FileDescriptor Memfd) Create()
+    {
+        FileDescriptor memfd = Memfd.Create(ControlPage.MemfdName, ControlPage.Size);
+        try
+        {
+            ControlMapping mapping = new(memfd);
+            mapping.Page.Version = ControlPage.CurrentVersion;
+            mapping.Page.Magic = ControlPage.MagicValue;
+            return (mapping, memfd);
+        }
+        catch
+        {
+            memfd.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Opens the control page of a running holder. Null if that process is none of our version, or has just ended.</summary>
+    public static ControlMapping? Open(int holderPid)
+    {
+        string path = $"/proc/{holderPid}/fd/{HolderFds.Control}";
+        FileDescriptor? memfd = null;
+        try
+        {
+            if (new FileInfo(path).LinkTarget?.StartsWith("/memfd:" + ControlPage.MemfdName, StringComparison.Ordinal) != true) return null;
+            memfd = Files.Open(path, Files.O_RDWR);
+            ControlMapping mapping = new(memfd);
+            if (mapping.Page.Magic == ControlPage.MagicValue && mapping.Page.Version == ControlPage.CurrentVersion) return mapping;
+            mapping.Dispose();
+            return null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or PvmmapException)
+        {
+            return null;
+        }
+        finally
+        {
+            memfd?.Dispose();
+        }
+    }
+
+    /// <summary>Writes the first tables, before the holder serves.</summary>
+    public void Describe(params ReadOnlySpan<ControlSegment> segments)
+    {
+        Contexts[0] = new ControlContext { Fd = HolderFds.Userfaultfd, Alive = 1 };
+        segments.CopyTo(Segments);
+        Page.SegmentCount = (uint)segments.Length;
+        Page.ContextCount = 1;
+    }
+
+    /// <summary>Sleeps until the state changes (futex), or the time is over.</summary>
+    public void AwaitChangeOfState(TimeSpan timeout)
+    {
+        uint* state = &((ControlPage*)at)->State;
+        Futex.Wait(state, Volatile.Read(ref *state), timeout);
+    }
+
+    public void Dispose()
+    {
+        Unmap();
+        GC.SuppressFinalize(this);
+    }
+
+    private void Unmap()
+    {
+        if (at != 0) Memory.Unmap(at, ControlPage.Size);
+        at = 0;
+    }
+}

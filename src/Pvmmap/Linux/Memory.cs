@@ -1,0 +1,85 @@
+using System.Runtime.InteropServices;
+
+namespace Pvmmap.Linux;
+
+/// <summary>mmap(2) and its family, and process_vm_readv/writev(2): constants, and the calls for this process.</summary>
+internal static unsafe class Memory
+{
+    public const int PROT_NONE = 0;
+    public const int PROT_READ = 1;
+    public const int PROT_WRITE = 2;
+    public const int PROT_EXEC = 4;
+
+    public const int MAP_SHARED = 0x01;
+    public const int MAP_PRIVATE = 0x02;
+    public const int MAP_FIXED = 0x10;
+    public const int MAP_ANONYMOUS = 0x20;
+    public const int MAP_GROWSDOWN = 0x100;
+    public const int MAP_NORESERVE = 0x4000;
+    public const int MAP_FIXED_NOREPLACE = 0x100000;
+
+    public const int MREMAP_MAYMOVE = 1;
+    public const int MREMAP_FIXED = 2;
+
+    public const int MADV_DONTNEED = 4;
+    public const int MADV_DONTFORK = 10;
+    public const int MADV_DOFORK = 11;
+    public const int MADV_MERGEABLE = 12;
+    public const int MADV_HUGEPAGE = 14;
+    public const int MADV_NOHUGEPAGE = 15;
+    public const int MADV_DONTDUMP = 16;
+    public const int MADV_WIPEONFORK = 18;
+    public const int MADV_KEEPONFORK = 19;
+
+    /// <summary>End of the user address space with four-level page tables (TASK_SIZE_MAX): the call never goes above it.</summary>
+    public const ulong AddressSpaceEnd = 0x7fff_ffff_f000;
+
+    [StructLayout(LayoutKind.Sequential)]
+    public struct IoVector
+    {
+        public ulong Base;
+        public ulong Length;
+    }
+
+    public static SyscallResult Map(ulong address, ulong length, int protection, int flags, int fd = -1, long offset = 0) =>
+        SystemCall.Invoke(SystemCall.SYS_mmap, (long)address, (long)length, protection, flags, fd, offset);
+
+    public static SyscallResult Unmap(ulong address, ulong length) =>
+        SystemCall.Invoke(SystemCall.SYS_munmap, (long)address, (long)length);
+
+    public static SyscallResult Protect(ulong address, ulong length, int protection) =>
+        SystemCall.Invoke(SystemCall.SYS_mprotect, (long)address, (long)length, protection);
+
+    /// <summary>Reads another process's memory; fewer bytes than asked is an EFAULT.</summary>
+    public static Errno ReadFrom(int pid, ulong address, Span<byte> destination) =>
+        Transfer(SystemCall.SYS_process_vm_readv, pid, address, destination, out _);
+
+    /// <summary>Reads as much as is readable from <paramref name="address"/> on.</summary>
+    public static int ReadUpTo(int pid, ulong address, Span<byte> destination)
+    {
+        Transfer(SystemCall.SYS_process_vm_readv, pid, address, destination, out int done);
+        return done;
+    }
+
+    /// <summary>Writes another process's memory; fewer bytes than asked is an EFAULT.</summary>
+    public static Errno WriteTo(int pid, ulong address, ReadOnlySpan<byte> source) =>
+        Transfer(SystemCall.SYS_process_vm_writev, pid, address, source, out _);
+
+    private static Errno Transfer(int call, int pid, ulong address, ReadOnlySpan<byte> local, out int done)
+    {
+        done = 0;
+        fixed (byte* here = local)
+        {
+            while (done < local.Length)
+            {
+                IoVector near = new() { Base = (ulong)(here + done), Length = (ulong)(local.Length - done) };
+                IoVector far = new() { Base = address + (ulong)done, Length = near.Length };
+                SyscallResult result = SystemCall.InvokeUninterrupted(call, pid, (long)&near, 1, (long)&far, 1);
+                if (result.Failed) return result.Errno;
+                if (result.Value == 0) return Errno.EFAULT;
+                done += (int)result.Value;
+            }
+        }
+        return Errno.None;
+    }
+}

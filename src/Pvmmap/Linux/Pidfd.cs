@@ -1,0 +1,19 @@
+namespace Pvmmap.Linux;
+
+/// <summary>pidfd_open(2), pidfd_getfd(2) and poll(2) on the result.</summary>
+internal static class Pidfd
+{
+    /// <summary>Opens a pidfd. ESRCH: no such process, or a thread that leads none.</summary>
+    public static FileDescriptor Open(int pid)
+    {
+        SyscallResult result = SystemCall.Invoke(SystemCall.SYS_pidfd_open, pid, 0);
+        return FileDescriptor.From(result, "open a pidfd", pid, result.Errno == Errno.ESRCH ? "no such process" : null);
+    }
+
+    /// <summary>Takes a duplicate of a descriptor of another process (Linux 5.6; needs the right to ptrace it).</summary>
+    public static SyscallResult GetFd(FileDescriptor pidfd, int number) =>
+        SystemCall.Invoke(SystemCall.SYS_pidfd_getfd, pidfd.Number, number, 0);
+
+    /// <summary>True if the process has ended (it may be a zombie yet).</summary>
+    public static bool HasEnded(FileDescriptor pidfd) => Poll.Readable(pidfd, TimeSpan.Zero);
+}

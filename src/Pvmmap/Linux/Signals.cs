@@ -1,0 +1,22 @@
+namespace Pvmmap.Linux;
+
+/// <summary>Signal numbers (signal(7), x86-64 and arm64) and the calling thread's signal mask.</summary>
+internal static unsafe class Signals
+{
+    public const int SIGKILL = 9;
+    public const int SIGTRAP = 5;
+    public const int SIGSTOP = 19;
+    public const int SIG_SETMASK = 2;
+    public const int MaskBytes = 8;
+
+    /// <summary>Blocks every signal for the calling thread and returns the mask to put back.</summary>
+    public static ulong BlockAll()
+    {
+        ulong all = ulong.MaxValue, old;
+        SystemCall.Invoke(SystemCall.SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&old, MaskBytes);
+        return old;
+    }
+
+    public static void SetMask(ulong mask) =>
+        SystemCall.Invoke(SystemCall.SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, MaskBytes);
+}

@@ -1,0 +1,91 @@
+using System.Runtime.InteropServices;
+
+namespace Pvmmap.Linux;
+
+/// <summary>What a system call gave back: a value, or an errno. The kernel's own convention: -4095..-1 are negated error numbers.</summary>
+internal readonly record struct SyscallResult(long Raw)
+{
+    public bool Failed => Raw is < 0 and >= -4095;
+
+    public Errno Errno => Failed ? (Errno)(-Raw) : Errno.None;
+
+    public long Value => Raw;
+
+    /// <summary>The value, or an exception that names the operation.</summary>
+    public long OrThrow(string operation, int pid = 0, PageRange? range = null, string? hint = null) =>
+        Failed ? throw new PvmmapException(Errno, operation, pid, range, hint) : Raw;
+}
+
+/// <summary>Raw system calls of the calling thread, by number (asm/unistd_64.h), and the numbers that are also run in other processes.</summary>
+internal static partial class SystemCall
+{
+    public const int SYS_read = 0;
+    public const int SYS_write = 1;
+    public const int SYS_close = 3;
+    public const int SYS_mmap = 9;
+    public const int SYS_mprotect = 10;
+    public const int SYS_munmap = 11;
+    public const int SYS_rt_sigprocmask = 14;
+    public const int SYS_rt_sigreturn = 15;
+    public const int SYS_ioctl = 16;
+    public const int SYS_pread64 = 17;
+    public const int SYS_readv = 19;
+    public const int SYS_writev = 20;
+    public const int SYS_mremap = 25;
+    public const int SYS_madvise = 28;
+    public const int SYS_getpid = 39;
+    public const int SYS_accept = 43;
+    public const int SYS_sendto = 44;
+    public const int SYS_recvfrom = 45;
+    public const int SYS_sendmsg = 46;
+    public const int SYS_recvmsg = 47;
+    public const int SYS_socketpair = 53;
+    public const int SYS_clone = 56;
+    public const int SYS_wait4 = 61;
+    public const int SYS_kill = 62;
+    public const int SYS_semop = 65;
+    public const int SYS_fcntl = 72;
+    public const int SYS_ftruncate = 77;
+    public const int SYS_ptrace = 101;
+    public const int SYS_rt_sigtimedwait = 128;
+    public const int SYS_prctl = 157;
+    public const int SYS_gettid = 186;
+    public const int SYS_futex = 202;
+    public const int SYS_io_getevents = 208;
+    public const int SYS_restart_syscall = 219;
+    public const int SYS_semtimedop = 220;
+    public const int SYS_epoll_wait = 232;
+    public const int SYS_openat = 257;
+    public const int SYS_epoll_pwait = 281;
+    public const int SYS_accept4 = 288;
+    public const int SYS_recvmmsg = 299;
+    public const int SYS_sendmmsg = 307;
+    public const int SYS_process_vm_readv = 310;
+    public const int SYS_process_vm_writev = 311;
+    public const int SYS_memfd_create = 319;
+    public const int SYS_userfaultfd = 323;
+    public const int SYS_io_pgetevents = 333;
+    public const int SYS_pidfd_open = 434;
+    public const int SYS_close_range = 436;
+    public const int SYS_pidfd_getfd = 438;
+    public const int SYS_epoll_pwait2 = 441;
+
+    // syscall(2) is variadic; integer arguments are passed alike on x86-64 and arm64 System V.
+    [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
+    private static partial long LibcSyscall(long number, long a1, long a2, long a3, long a4, long a5, long a6);
+
+    public static SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
+    {
+        long result = LibcSyscall(number, a1, a2, a3, a4, a5, a6);
+        return new SyscallResult(result == -1 ? -Marshal.GetLastPInvokeError() : result);
+    }
+
+    /// <summary>As <see cref="Invoke"/>, again for as long as a signal interrupts it.</summary>
+    public static SyscallResult InvokeUninterrupted(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
+    {
+        SyscallResult result;
+        do result = Invoke(number, a1, a2, a3, a4, a5, a6);
+        while (result.Errno == Errno.EINTR);
+        return result;
+    }
+}

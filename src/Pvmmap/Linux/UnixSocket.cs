@@ -1,0 +1,70 @@
+using System.Runtime.InteropServices;
+
+namespace Pvmmap.Linux;
+
+/// <summary>Pairs of connected local sockets that keep message boundaries, and descriptors passed over them (unix(7), SCM_RIGHTS).</summary>
+internal static unsafe class UnixSocket
+{
+    public const int AF_UNIX = 1;
+    public const int SOCK_SEQPACKET = 5;
+    public const int SOCK_CLOEXEC = 0x80000;
+    public const int SOL_SOCKET = 1;
+    public const int SCM_RIGHTS = 1;
+    public const int MSG_NOSIGNAL = 0x4000;
+    public const int MSG_CMSG_CLOEXEC = 0x40000000;
+    private const int MaximumDescriptors = 4;
+
+    [StructLayout(LayoutKind.Sequential)]
+    public struct MessageHeader
+    {
+        public ulong Name;
+        public uint NameLength;
+        public ulong Vector;
+        public ulong VectorCount;
+        public ulong Control;
+        public ulong ControlLength;
+        public int Flags;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    public struct ControlMessage
+    {
+        public ulong Length;
+        public int Level;
+        public int Type;
+        public fixed int Descriptors[MaximumDescriptors];
+    }
+
+    public static (FileDescriptor Here, FileDescriptor There) Pair()
+    {
+        int* pair = stackalloc int[2];
+        SystemCall.Invoke(SystemCall.SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair).OrThrow("make a socket pair");
+        return (new FileDescriptor(pair[0]), new FileDescriptor(pair[1]));
+    }
+
+    /// <summary>Sends one byte with descriptors. EPIPE or ECONNRESET: nobody is there any more.</summary>
+    public static SyscallResult Send(FileDescriptor socket, byte message, params ReadOnlySpan<FileDescriptor> descriptors)
+    {
+        ControlMessage control = default;
+        control.Length = (ulong)(16 + 4 * descriptors.Length);
+        control.Level = SOL_SOCKET;
+        control.Type = SCM_RIGHTS;
+        for (int i = 0; i < descriptors.Length; i++) control.Descriptors[i] = descriptors[i].Number;
+        Memory.IoVector vector = new() { Base = (ulong)&message, Length = 1 };
+        MessageHeader header = new() { Vector = (ulong)&vector, VectorCount = 1 };
+        if (descriptors.Length > 0)
+        {
+            header.Control = (ulong)&control;
+            header.ControlLength = (control.Length + 7) & ~7UL;
+        }
+        return SystemCall.InvokeUninterrupted(SystemCall.SYS_sendmsg, socket.Number, (long)&header, MSG_NOSIGNAL);
+    }
+
+    /// <summary>Receives one byte; null when the other end is closed or has died.</summary>
+    public static byte? Receive(FileDescriptor socket)
+    {
+        byte message;
+        SyscallResult result = SystemCall.InvokeUninterrupted(SystemCall.SYS_read, socket.Number, (long)&message, 1);
+        return result.Raw == 1 ? message : null;
+    }
+}

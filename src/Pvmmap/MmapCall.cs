@@ -1,0 +1,220 @@
+using System.Diagnostics;
+using Pvmmap.Holder;
+using Pvmmap.Linux;
+using Pvmmap.Procfs;
+using Pvmmap.Remote;
+using Pvmmap.Source;
+using Pvmmap.Target;
+
+namespace Pvmmap;
+
+/// <summary>One call: check, take from the source, place in the target. Whatever can fail comes before the one step that cannot be undone.</summary>
+internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, ulong destination, MmapFlags flags)
+{
+    private const int Attempts = 8;
+    private static readonly int Self = Environment.ProcessId;
+
+    private readonly long startedAt = Stopwatch.GetTimestamp();
+    private readonly List<string> notes = [];
+    private TimeSpan sourceStopTime, targetStopTime;
+    private TracerProcess? tracer;
+
+    private PageRange Destination => new(destination, destination + source.Length);
+
+    private TracerProcess Tracer => tracer ??= new TracerProcess();
+
+    public MmapResult Run()
+    {
+        using Participant from = Participant.Open(sourcePid, "source"), to = Participant.Open(targetPid, "target");
+        from.CheckPermission();
+        to.CheckPermission();
+        SourcePlan plan = SourcePlan.FromMaps(sourcePid, source);
+        if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid).Exists(vma => vma.Range.Overlaps(Destination)))
+            throw new PvmmapException(Errno.EEXIST, "map the destination", targetPid, Destination, "something is mapped there (FIXED_NOREPLACE)");
+        try
+        {
+            using HolderProcess holder = Take(from, ref plan);
+            return Place(to, plan, holder);
+        }
+        finally
+        {
+            tracer?.Dispose();
+        }
+    }
+
+    /// <summary>Takes the range. The plan that comes back is that of the instant at which it was taken.</summary>
+    private HolderProcess Take(Participant from, ref SourcePlan plan)
+    {
+        for (int attempt = 0; attempt < Attempts; attempt++)
+        {
+            HolderProcess? holder = sourcePid == Self ? Snapshot.TakeOwn(plan, from.IsUnderSeccomp) : TakeStopped(from, plan);
+            if (holder is null)
+            {
+                // A fill of ours that is still under way is completed first; its missing pages would look like holes.
+                if (!Duplication.CompleteFillsInto(sourcePid, source))
+                {
+                    throw new PvmmapException(Errno.EOPNOTSUPP, "take the source range", sourcePid, source,
+                        "part of the range is registered with a userfaultfd that is not ours");
+                }
+                plan = SourcePlan.FromMaps(sourcePid, source);
+                continue;
+            }
+            try
+            {
+                if (Cut.Read(holder, source) is { } cut && (plan.IsExact || !Cut.MayBeWiped(holder, sourcePid, cut)))
+                {
+                    plan = cut;
+                    return holder;
+                }
+                // Something is not in the fork: withheld from it by advice, which smaps tells, or unmapped between our look and the cut.
+                plan = SourcePlan.FromSmaps(sourcePid, source);
+            }
+            catch
+            {
+                holder.Dispose();
+                throw;
+            }
+            holder.Dispose();
+        }
+        throw new PvmmapException(Errno.EAGAIN, "take the source range", sourcePid, source, "the source keeps changing its mappings there");
+    }
+
+    private HolderProcess? TakeStopped(Participant from, SourcePlan plan)
+    {
+        using StoppedProcess stopped = StoppedProcess.Stop(Tracer, from.Pidfd, sourcePid, everyThread: true, default);
+        try
+        {
+            return Snapshot.Take(stopped, plan);
+        }
+        finally
+        {
+            stopped.Dispose();
+            sourceStopTime += stopped.StopTime;
+        }
+    }
+
+    private MmapResult Place(Participant to, SourcePlan plan, HolderProcess holder)
+    {
+        Region region = null!;
+        bool inPlace = false, filled = false;
+        Visit(to, flags.HasFlag(MmapFlags.Fixed) && plan.Pieces.Count > 1, target =>
+        {
+            region = Region.Map(target, plan, destination, flags);
+            int undo = target.AddUndo(SystemCall.SYS_munmap, (long)region.Address, (long)region.Range.Length);
+            try
+            {
+                filled = Furnish(target, region, plan, holder, out bool mayFillLater);
+                target.ClearUndo(undo);
+                if (!filled && !mayFillLater) return;
+                if (region.MustMove) region.MoveIntoPlace(target);
+                inPlace = true;
+            }
+            catch
+            {
+                region.Unmap(target);
+                target.ClearUndo(undo);
+                throw;
+            }
+        });
+        if (!inPlace) FillThenPlace(to, region, plan, holder);
+        return Result(region, plan, holder);
+    }
+
+    /// <summary>Makes the region what the source range is, and its pages the holder's business or present.</summary>
+    /// <returns>True if every page is in place already.</returns>
+    private bool Furnish(IProcessCalls target, Region region, SourcePlan plan, HolderProcess holder, out bool mayFillLater)
+    {
+        mayFillLater = !flags.HasFlag(MmapFlags.Populate);
+        ref ControlPage control = ref holder.Control.Page;
+        control.SourcePid = sourcePid;
+        control.TargetPid = targetPid;
+        control.SourceStart = source.Start;
+        control.SourceLength = source.Length;
+        control.PlacedAt = region.Address;
+        control.DestinationStart = region.Destination;
+        control.Lazy = flags.HasFlag(MmapFlags.Lazy) ? 1u : 0;
+        string? reason = "the source is under a seccomp filter that the holder would inherit, so the content was copied before the call returned";
+        using TargetUserfaultfd? userfaultfd = holder.MayServe ? TargetUserfaultfd.Create(target, out reason) : null;
+        if (userfaultfd is null)
+        {
+            notes.Add(reason!);
+            region.MakeWritable(target);
+            PlainCopy.Run(holder, source, target, region.Address);
+            region.Dress(target);
+            return true;
+        }
+        Errno errno = Userfaultfd.RegisterMissing(userfaultfd.Descriptor, region.Range);
+        if (errno != Errno.None) throw new PvmmapException(errno, "guard the destination", targetPid, region.Range);
+        region.Dress(target);
+        if (userfaultfd.Restriction is { } restriction)
+        {
+            notes.Add(restriction);
+            mayFillLater = false;
+        }
+        if (!mayFillLater) control.Lazy = 0;
+        holder.Control.Describe(Segments(region, plan));
+        holder.BeginServing(userfaultfd.Descriptor);
+        holder.Release();
+        return false;
+    }
+
+    private ControlSegment[] Segments(Region region, SourcePlan plan)
+    {
+        ControlSegment content = new() { Destination = region.Address, Source = source.Start, Length = source.Length };
+        if (!region.GrowsDown) return [content];
+        // Where the stack may grow to during the fill: new memory, zeros.
+        ulong room = Math.Min(Region.GrowthRoom, region.Destination - PageRange.PageSize);
+        return [content, new() { Destination = region.Destination - room, Source = plan.Range.Start, Length = room, Zero = 1 }];
+    }
+
+    /// <summary>For POPULATE, and where the fill may not go on behind the call: nothing is replaced before every page is there.</summary>
+    private void FillThenPlace(Participant to, Region region, SourcePlan plan, HolderProcess holder)
+    {
+        DuplicationState state = holder.AwaitEnd();
+        if (state == DuplicationState.Complete && !region.MustMove) return;
+        Visit(to, region.MovesInPieces, target =>
+        {
+            if (state == DuplicationState.Complete)
+            {
+                region.MoveIntoPlace(target);
+                return;
+            }
+            region.Unmap(target);
+            throw new PvmmapException(Errno.EAGAIN, "fill the destination", targetPid, plan.Range, "the holder was killed before every page was in place");
+        });
+    }
+
+    /// <summary>Does something in the target, which stands still meanwhile unless it is this process.</summary>
+    private void Visit(Participant to, bool everyThread, Action<IProcessCalls> work)
+    {
+        if (targetPid == Self)
+        {
+            using OwnProcess own = new();
+            work(own);
+            return;
+        }
+        PageRange avoid = destination == 0 ? default : Destination;
+        using StoppedProcess stopped = StoppedProcess.Stop(Tracer, to.Pidfd, targetPid, everyThread, avoid);
+        try
+        {
+            work(stopped);
+        }
+        finally
+        {
+            stopped.Dispose();
+            targetStopTime += stopped.StopTime;
+        }
+    }
+
+    private MmapResult Result(Region region, SourcePlan plan, HolderProcess holder) => new()
+    {
+        Address = region.Destination,
+        DataAddress = region.Destination,
+        Length = plan.Range.Length,
+        Duplication = holder.Follow(),
+        CallTime = Stopwatch.GetElapsedTime(startedAt),
+        SourceStopTime = sourceStopTime,
+        TargetStopTime = targetStopTime,
+        Notes = notes,
+    };
+}

@@ -1,0 +1,130 @@
+using System.Buffers;
+
+namespace Pvmmap.Procfs;
+
+/// <summary>/proc/PID/smaps: the VMAs of a process with their flags and what is resident of them.</summary>
+internal static class Smaps
+{
+    // The kernel fills at most one page per read, so a larger buffer would not walk more page tables ahead of what is needed.
+    private const int Chunk = 4096;
+
+    private static readonly PageRange s_everything = new(0, ulong.MaxValue);
+
+    /// <exception cref="FormatException">A line is not one that the kernel writes.</exception>
+    public static List<SmapsEntry> Parse(ReadOnlySpan<byte> text)
+    {
+        var lines = new Lines(s_everything);
+        lines.Add(text);
+        return lines.Finish();
+    }
+
+    /// <summary>All VMAs of a live process; none if it is a kernel thread or is exiting.</summary>
+    /// <exception cref="PvmmapException">ESRCH or EPERM.</exception>
+    public static List<SmapsEntry> Read(int pid) => Read(pid, s_everything);
+
+    /// <summary>The VMAs that overlap <paramref name="within"/>.</summary>
+    /// <remarks>
+    /// The kernel walks the page tables of every VMA it prints: what lies behind the range is not read. What lies before it
+    /// cannot be skipped, for a seq_file finds its place by printing everything up to there.
+    /// </remarks>
+    /// <exception cref="PvmmapException">ESRCH or EPERM.</exception>
+    public static List<SmapsEntry> Read(int pid, PageRange within)
+    {
+        var lines = new Lines(within);
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(2 * Chunk);
+        try
+        {
+            using ProcFile file = ProcFile.Open(pid, "smaps");
+            int length = 0;
+            while (!lines.Passed)
+            {
+                if (buffer.Length - length < Chunk) ProcFile.Grow(ref buffer, length);
+                int got = file.Read(buffer.AsSpan(length, Chunk));
+                length += got;
+                int whole = got == 0 ? length : buffer.AsSpan(0, length).LastIndexOf((byte)'\n') + 1;
+                lines.Add(buffer.AsSpan(0, whole));
+                if (got == 0) break;
+                buffer.AsSpan(whole, length - whole).CopyTo(buffer);
+                length -= whole;
+            }
+            return lines.Finish();
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
+
+    /// <summary>Gathers the lines of one VMA after the other into entries.</summary>
+    private sealed class Lines(PageRange within)
+    {
+        private readonly List<SmapsEntry> _entries = [];
+        private Vma? _vma;
+        private VmFlags _flags;
+        private ulong _rss, _pss, _anonymous, _anonHugePages, _swap, _locked, _kernelPageSize;
+        private int _protectionKey;
+
+        /// <summary>A VMA behind the range has been seen.</summary>
+        public bool Passed { get; private set; }
+
+        public void Add(ReadOnlySpan<byte> text)
+        {
+            while (!Passed && ProcText.NextLine(ref text, out ReadOnlySpan<byte> line))
+            {
+                // Names of fields begin with a capital, addresses are in small hexadecimal digits.
+                if (line.IsEmpty || line[0] is not (>= (byte)'A' and <= (byte)'Z')) Begin(Maps.ParseLine(line));
+                else if (_vma is null) throw new ProcText(line).Malformed();
+                else Field(line);
+            }
+        }
+
+        public List<SmapsEntry> Finish()
+        {
+            End();
+            return _entries;
+        }
+
+        private void Begin(Vma vma)
+        {
+            End();
+            _vma = vma;
+            Passed = vma.Range.Start >= within.End;
+            _flags = VmFlags.None;
+            _rss = _pss = _anonymous = _anonHugePages = _swap = _locked = _kernelPageSize = 0;
+            _protectionKey = 0;
+        }
+
+        private void End()
+        {
+            if (_vma is null || !_vma.Range.Overlaps(within)) return;
+            _entries.Add(new SmapsEntry
+            {
+                Vma = _vma,
+                Flags = _flags,
+                Rss = _rss,
+                Pss = _pss,
+                Anonymous = _anonymous,
+                AnonHugePages = _anonHugePages,
+                Swap = _swap,
+                Locked = _locked,
+                KernelPageSize = _kernelPageSize,
+                ProtectionKey = _protectionKey,
+            });
+        }
+
+        private void Field(ReadOnlySpan<byte> line)
+        {
+            var text = new ProcText(line);
+            ReadOnlySpan<byte> name = text.Name();
+            if (name.SequenceEqual("Rss"u8)) _rss = text.Kilobytes();
+            else if (name.SequenceEqual("Pss"u8)) _pss = text.Kilobytes();
+            else if (name.SequenceEqual("Anonymous"u8)) _anonymous = text.Kilobytes();
+            else if (name.SequenceEqual("AnonHugePages"u8)) _anonHugePages = text.Kilobytes();
+            else if (name.SequenceEqual("Swap"u8)) _swap = text.Kilobytes();
+            else if (name.SequenceEqual("Locked"u8)) _locked = text.Kilobytes();
+            else if (name.SequenceEqual("KernelPageSize"u8)) _kernelPageSize = text.Kilobytes();
+            else if (name.SequenceEqual("VmFlags"u8)) _flags = VmFlagsCodes.Parse(text.Rest);
+            else if (name.SequenceEqual("ProtectionKey"u8)) _protectionKey = text.Int32();
+        }
+    }
+}

@@ -1,0 +1,148 @@
+using Pvmmap.Holder;
+using Pvmmap.Linux;
+
+namespace Pvmmap.Remote;
+
+/// <summary>One thread of another process, stopped under our tracer, that runs system calls for us.</summary>
+internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
+{
+    private static readonly SyscallResult s_gone = new(-(long)Errno.ESRCH);
+
+    /// <summary>The registers of the stop, as they will be put back.</summary>
+    public Ptrace.Registers Saved;
+
+    public int Tid { get; } = tid;
+
+    /// <summary>Address of the <c>syscall</c> instruction that <see cref="Invoke"/> uses.</summary>
+    public ulong Instruction { get; set; }
+
+    /// <summary>Stack pointer for <see cref="Invoke"/>; null leaves the thread's own.</summary>
+    public ulong? Stack { get; set; }
+
+    /// <summary>Thread id of a task that the last call created, in our pid namespace; 0 if none.</summary>
+    public int NewTask { get; private set; }
+
+    /// <summary>A SIGSTOP that came while calls were run, to be sent again when the thread is let go.</summary>
+    public bool StopWasRequested { get; private set; }
+
+    public Errno GetRegisters(out Ptrace.Registers registers)
+    {
+        fixed (Ptrace.Registers* r = &registers)
+            return tracer.Ptrace(Ptrace.PTRACE_GETREGS, Tid, 0, (long)r).Errno;
+    }
+
+    public Errno SetRegisters(in Ptrace.Registers registers)
+    {
+        fixed (Ptrace.Registers* r = &registers)
+            return tracer.Ptrace(Ptrace.PTRACE_SETREGS, Tid, 0, (long)r).Errno;
+    }
+
+    public Errno GetSignalMask(out ulong mask)
+    {
+        fixed (ulong* m = &mask)
+            return tracer.Ptrace(Ptrace.PTRACE_GETSIGMASK, Tid, Signals.MaskBytes, (long)m).Errno;
+    }
+
+    public Errno SetSignalMask(ulong mask) => tracer.Ptrace(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&mask).Errno;
+
+    public Errno SetOptions(int options) => tracer.Ptrace(Ptrace.PTRACE_SETOPTIONS, Tid, 0, options).Errno;
+
+    public Errno Continue(int signal = 0) => tracer.Ptrace(Ptrace.PTRACE_CONT, Tid, 0, signal).Errno;
+
+    public Errno Detach() => tracer.Ptrace(Ptrace.PTRACE_DETACH, Tid).Errno;
+
+    /// <summary>Waits for the stop that PTRACE_INTERRUPT, or being born under a tracer, brings. False if the thread is gone.</summary>
+    public bool AwaitEventStop(TimeSpan? patience = null)
+    {
+        while (true)
+        {
+            if (tracer.Wait(Tid, out WaitStatus status, patience).Failed || !status.Stopped) return false;
+            if (status.IsEventStop) return true;
+            // A signal on its way to a handler comes first: hand it on, the stop that was asked for follows.
+            bool deliverable = status.Event == 0 && !status.IsSyscallStop;
+            if (Continue(deliverable ? status.StopSignal : 0) != Errno.None) return false;
+        }
+    }
+
+    /// <summary>
+    /// Runs a system call on <see cref="Instruction"/>, stopping the thread before and behind it. ESRCH if the process is gone.
+    /// All signals are blocked there, so that no handler sees our registers.
+    /// </summary>
+    public SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
+    {
+        Ptrace.Registers registers = Saved;
+        registers.Rip = Instruction;
+        registers.Rsp = Stack ?? Saved.Rsp;
+        registers.Rax = (ulong)number;
+        registers.OrigRax = ulong.MaxValue;
+        registers.Rdi = (ulong)a1;
+        registers.Rsi = (ulong)a2;
+        registers.Rdx = (ulong)a3;
+        registers.R10 = (ulong)a4;
+        registers.R8 = (ulong)a5;
+        registers.R9 = (ulong)a6;
+        return RunThroughSyscall(&registers);
+    }
+
+    /// <summary>Lets the thread run to the end of its next system call, whatever that is, and gives its result.</summary>
+    public SyscallResult RunThroughSyscall() => RunThroughSyscall(null);
+
+    private SyscallResult RunThroughSyscall(Ptrace.Registers* set)
+    {
+        NewTask = 0;
+        Ptrace.Registers registers = default;
+        // The usual course in one go: to the call, through the call, look. It is handed to the tracer as a whole, who need not be woken six times.
+        int* words = stackalloc int[2];
+        Span<TracerRequest> course =
+        [
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_SETREGS, Tid, 0, (long)set),
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid),
+            TracerProcess.WaitRequest(Tid, words),
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid),
+            TracerProcess.WaitRequest(Tid, words + 1),
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, Tid, 0, (long)&registers),
+        ];
+        if (set is null) course = course[1..];
+        if (tracer.Invoke(course) != course.Length) return s_gone;
+        int stops = 0;
+        for (int i = 0; i < 2; i++)
+        {
+            if (!Note(new WaitStatus(words[i]), ref stops)) return s_gone;
+        }
+        if (stops == 2) return new SyscallResult((long)registers.Rax);
+        while (stops < 2)
+        {
+            if (tracer.Ptrace(Ptrace.PTRACE_SYSCALL, Tid).Failed || tracer.Wait(Tid, out WaitStatus status).Failed || !Note(status, ref stops)) return s_gone;
+        }
+        return GetRegisters(out registers) == Errno.None ? new SyscallResult((long)registers.Rax) : s_gone;
+    }
+
+    /// <returns>False if the thread is gone.</returns>
+    private bool Note(WaitStatus status, ref int syscallStops)
+    {
+        if (!status.Stopped) return false;
+        if (status.IsSyscallStop)
+        {
+            syscallStops++;
+        }
+        else if (status.Event == Ptrace.PTRACE_EVENT_CLONE)
+        {
+            ulong message = 0;
+            tracer.Ptrace(Ptrace.PTRACE_GETEVENTMSG, Tid, 0, (long)&message);
+            NewTask = (int)message;
+        }
+        else if (status.Event == 0)
+        {
+            // Only SIGSTOP can come through a full mask; it is held back until the thread is itself again.
+            StopWasRequested = true;
+        }
+        return true;
+    }
+
+    /// <summary>Lets the task run until it has exited, and reaps it for the tracer.</summary>
+    public void RunToTheEnd()
+    {
+        do Continue();
+        while (!tracer.Wait(Tid, out WaitStatus status).Failed && status.Stopped);
+    }
+}

@@ -1,0 +1,47 @@
+using System.Collections.Concurrent;
+using Pvmmap.Linux;
+using Pvmmap.Procfs;
+
+namespace Pvmmap.Remote;
+
+/// <summary>Code of a process's C library (or of a static program) that makes any system call and returns, and that returns from a signal.</summary>
+/// <param name="SyscallReturn">Address of <c>syscall; ret</c>.</param>
+/// <param name="Restore">Address of <c>mov $15,%rax; syscall</c>: rt_sigreturn.</param>
+internal sealed record ReturningCode(ulong SyscallReturn, ulong Restore)
+{
+    private const int LargestText = 16 << 20;
+
+    // By file and place in it; a library is searched once for all processes that map it.
+    private static readonly ConcurrentDictionary<(uint, uint, ulong, ulong), (int SyscallReturn, int Restore)?> Known = new();
+
+    private static ReadOnlySpan<byte> SyscallReturnCode => [0x0f, 0x05, 0xc3];
+
+    private static ReadOnlySpan<byte> RestoreCode => [0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
+
+    /// <summary>Null if no mapped file has both.</summary>
+    public static ReturningCode? Find(int pid, IReadOnlyList<Vma> maps)
+    {
+        // The C library first; a static program has it within itself.
+        foreach (Vma vma in maps.Where(IsText).OrderByDescending(vma => vma.Name.Contains("/libc", StringComparison.Ordinal) || vma.Name.Contains("/ld-musl", StringComparison.Ordinal)))
+        {
+            (uint, uint, ulong, ulong) key = (vma.DeviceMajor, vma.DeviceMinor, vma.Inode, vma.Offset);
+            if (!Known.TryGetValue(key, out (int SyscallReturn, int Restore)? offsets))
+            {
+                offsets = Search(pid, vma);
+                Known[key] = offsets;
+            }
+            if (offsets is { } found) return new ReturningCode(vma.Range.Start + (ulong)found.SyscallReturn, vma.Range.Start + (ulong)found.Restore);
+        }
+        return null;
+    }
+
+    private static bool IsText(Vma vma) => vma.IsFileBacked && vma.Protection.HasFlag(Protection.Execute) && vma.Range.Length <= LargestText;
+
+    private static (int, int)? Search(int pid, Vma vma)
+    {
+        byte[] text = new byte[vma.Range.Length];
+        ReadOnlySpan<byte> code = text.AsSpan(0, Memory.ReadUpTo(pid, vma.Range.Start, text));
+        int syscall = code.IndexOf(SyscallReturnCode), restore = code.IndexOf(RestoreCode);
+        return syscall < 0 || restore < 0 ? null : (syscall, restore);
+    }
+}

@@ -1,0 +1,79 @@
+using System.Buffers.Binary;
+using Pvmmap.Linux;
+using Pvmmap.Procfs;
+
+namespace Pvmmap.Remote;
+
+/// <summary>
+/// For the two calls that cannot run on the trampoline (mapping it and unmapping it): a signal frame below the thread's red zone, as the kernel
+/// itself would push one. The call runs on a <c>syscall; ret</c> of the C library and returns into its rt_sigreturn, so that the thread finds
+/// back by itself if the tracer dies between the two. Only on the main stack: elsewhere what lies below may be another stack's (Go).
+/// </summary>
+internal static unsafe class SignalFrame
+{
+    // asm/sigcontext.h, asm/ucontext.h of x86-64.
+    private const int RedZone = 128;
+    private const int ContextOffset = 8;
+    private const int RegistersOffset = ContextOffset + 40;
+    private const int StackFlagsOffset = ContextOffset + 24;
+    private const int FpStateOffset = RegistersOffset + 184;
+    private const int SignalMaskOffset = RegistersOffset + 256;
+    private const int FrameBytes = 0x400;
+    private const ulong UC_FP_XSTATE = 1, UC_SIGCONTEXT_SS = 2, UC_STRICT_RESTORE_SS = 4;
+    private const uint FP_XSTATE_MAGIC1 = 0x46505853, FP_XSTATE_MAGIC2 = 0x46505845;
+    private const int SoftwareReservedOffset = 464;
+    private const int MaximumXstate = 16 * 1024;
+    private const ushort UserStackSegment = 0x2b;
+
+    /// <summary>Writes the frame. Null if the thread is not on the main stack, or the code it takes is not found: the window stays open then.</summary>
+    /// <returns>The stack pointer, and the address of the <c>syscall; ret</c>.</returns>
+    public static (ulong Stack, ulong Instruction)? Write(TracerProcess tracer, RemoteThread thread, int pid, ulong signalMask, IReadOnlyList<Vma> maps)
+    {
+        Vma? stack = maps.FirstOrDefault(vma => vma.IsStack && vma.Range.Contains(new PageRange(thread.Saved.Rsp, thread.Saved.Rsp)));
+        if (stack is null || ReturningCode.Find(pid, maps) is not { } code) return null;
+
+        byte[] xstate = new byte[MaximumXstate];
+        int xstateBytes;
+        fixed (byte* buffer = xstate)
+        {
+            Memory.IoVector vector = new() { Base = (ulong)buffer, Length = MaximumXstate - 4 };
+            if (tracer.Ptrace(Ptrace.PTRACE_GETREGSET, thread.Tid, Ptrace.NT_X86_XSTATE, (long)&vector).Failed) return null;
+            xstateBytes = (int)vector.Length;
+        }
+        ulong features = BinaryPrimitives.ReadUInt64LittleEndian(xstate.AsSpan(SoftwareReservedOffset));
+        Span<byte> reserved = xstate.AsSpan(SoftwareReservedOffset, 48);
+        reserved.Clear();
+        BinaryPrimitives.WriteUInt32LittleEndian(reserved, FP_XSTATE_MAGIC1);
+        BinaryPrimitives.WriteInt32LittleEndian(reserved[4..], xstateBytes + 4);
+        BinaryPrimitives.WriteUInt64LittleEndian(reserved[8..], features);
+        BinaryPrimitives.WriteInt32LittleEndian(reserved[16..], xstateBytes);
+        BinaryPrimitives.WriteUInt32LittleEndian(xstate.AsSpan(xstateBytes), FP_XSTATE_MAGIC2);
+
+        ulong at = ((thread.Saved.Rsp - RedZone - FrameBytes - (ulong)xstateBytes - 64) & ~63UL) - 8;
+        if (at < stack.Range.Start + PageRange.PageSize) return null;
+        byte[] frame = Build(thread.Saved, signalMask, code.Restore, at + 8 + FrameBytes);
+        if (Memory.WriteTo(pid, at, frame) != Errno.None || Memory.WriteTo(pid, at + 8 + FrameBytes, xstate.AsSpan(0, xstateBytes + 4)) != Errno.None) return null;
+        return (at, code.SyscallReturn);
+    }
+
+    private static byte[] Build(in Ptrace.Registers saved, ulong signalMask, ulong restore, ulong fpState)
+    {
+        Ptrace.Registers r = SystemCallRestart.EmulateFromTheStart(saved);
+        byte[] frame = new byte[FrameBytes];
+        Put(0, restore);
+        Put(ContextOffset, UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS);
+        // Flags that sigaltstack refuses: the alternate stack stays as it is, whatever it is.
+        Put(StackFlagsOffset, uint.MaxValue);
+        ReadOnlySpan<ulong> registers =
+        [
+            r.R8, r.R9, r.R10, r.R11, r.R12, r.R13, r.R14, r.R15, r.Rdi, r.Rsi, r.Rbp, r.Rbx, r.Rdx, r.Rax, r.Rcx, r.Rsp, r.Rip, r.Eflags,
+            Ptrace.UserCodeSegment64 | ((ulong)UserStackSegment << 48),
+        ];
+        for (int i = 0; i < registers.Length; i++) Put(RegistersOffset + (8 * i), registers[i]);
+        Put(FpStateOffset, fpState);
+        Put(SignalMaskOffset, signalMask);
+        return frame;
+
+        void Put(int offset, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(frame.AsSpan(offset), value);
+    }
+}

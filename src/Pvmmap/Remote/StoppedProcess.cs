@@ -1,0 +1,347 @@
+using System.Buffers.Binary;
+using System.Diagnostics;
+using System.Globalization;
+using Pvmmap.Linux;
+using Pvmmap.Procfs;
+
+namespace Pvmmap.Remote;
+
+/// <summary>
+/// A process that stands still under ptrace (all its threads, or the one that runs our calls) from <see cref="Stop"/> to <see cref="Dispose"/>,
+/// which gives each thread its registers and signal mask back. If this process dies in between, the trampoline does that.
+/// </summary>
+internal sealed class StoppedProcess : IProcessCalls
+{
+    private const int Options = Ptrace.PTRACE_O_TRACESYSGOOD | Ptrace.PTRACE_O_TRACECLONE;
+    private const int CloneVm = 0x100;
+    private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan QueuePatience = TimeSpan.FromSeconds(60);
+
+    private readonly TracerProcess tracer;
+    private readonly FileDescriptor pidfd;
+    private readonly List<int> stopped = [];
+    private readonly long stoppedAt;
+    private readonly bool[] undo = new bool[Trampoline.UndoEntries];
+    private RemoteThread thread = null!;
+    private ulong? savedMask;
+    private ulong trampoline;
+    private int extraOptions;
+    private (ulong Stack, ulong Instruction)? signalFrame;
+    private bool disturbed, released;
+
+    private StoppedProcess(TracerProcess tracer, FileDescriptor pidfd, int pid)
+    {
+        this.tracer = tracer;
+        this.pidfd = pidfd;
+        Pid = pid;
+        undo[Trampoline.ReapUndo] = true;
+        stoppedAt = Stopwatch.GetTimestamp();
+    }
+
+    public int Pid { get; }
+
+    public ulong Scratch => trampoline + Trampoline.ScratchOffset;
+
+    /// <summary>True if its seccomp filter is suspended for as long as it is traced. A child inherits the filter, and meets it when let go.</summary>
+    public bool IsUnderSeccomp => extraOptions != 0;
+
+    /// <summary>How long the process has stood still, final after <see cref="Dispose"/>.</summary>
+    public TimeSpan StopTime { get; private set; }
+
+    /// <summary>Stops a process and maps the trampoline in it.</summary>
+    /// <param name="tracer">The tracer; of the calling thread.</param>
+    /// <param name="pidfd">The process, so that a reused number does no harm.</param>
+    /// <param name="pid">Its number.</param>
+    /// <param name="everyThread">True: no thread of it runs, the memory is that of one instant. False: the one thread that runs our calls stands still.</param>
+    /// <param name="avoid">Addresses that the trampoline must keep clear of.</param>
+    public static StoppedProcess Stop(TracerProcess tracer, FileDescriptor pidfd, int pid, bool everyThread, PageRange avoid)
+    {
+        StoppedProcess process = new(tracer, pidfd, pid);
+        try
+        {
+            if (everyThread) process.StopEveryThread();
+            else process.StopOneThread();
+            process.Prepare();
+            process.MapTrampoline(avoid);
+            return process;
+        }
+        catch
+        {
+            process.Dispose();
+            throw;
+        }
+    }
+
+    private void StopEveryThread()
+    {
+        for (int known = -1; known != stopped.Count;)
+        {
+            known = stopped.Count;
+            List<int> fresh = [];
+            foreach (int tid in Threads())
+            {
+                if (!stopped.Contains(tid) && Seize(tid)) fresh.Add(tid);
+            }
+            // All are asked first, then awaited: the stop is as long as the slowest, not as the sum.
+            foreach (int tid in fresh)
+            {
+                RemoteThread candidate = new(tracer, tid);
+                if (!candidate.AwaitEventStop(StopPatience)) continue;
+                stopped.Add(tid);
+                RepairIfInterrupted(candidate);
+                if (thread is null || tid == Pid) thread = candidate;
+            }
+        }
+        if (thread is null) throw Gone();
+    }
+
+    private void StopOneThread()
+    {
+        foreach (int tid in Threads())
+        {
+            if (!Seize(tid)) continue;
+            RemoteThread candidate = new(tracer, tid);
+            if (!candidate.AwaitEventStop(StopPatience)) continue;
+            stopped.Add(tid);
+            RepairIfInterrupted(candidate);
+            thread = candidate;
+            return;
+        }
+        throw Gone();
+    }
+
+    // The leader first: it is the one that programs expect to be disturbed. It may be a zombie while other threads live on.
+    private List<int> Threads()
+    {
+        List<int> threads = [];
+        try
+        {
+            foreach (string path in Directory.EnumerateDirectories(string.Create(CultureInfo.InvariantCulture, $"/proc/{Pid}/task")))
+                threads.Add(int.Parse(Path.GetFileName(path.AsSpan()), CultureInfo.InvariantCulture));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw Gone();
+        }
+        threads.Sort((a, b) => (b == Pid).CompareTo(a == Pid));
+        return threads;
+    }
+
+    private PvmmapException Gone() => new(Errno.ESRCH, "stop the process", Pid, hint: "it is exiting");
+
+    /// <returns>False if the thread is gone.</returns>
+    private bool Seize(int tid)
+    {
+        long queuedSince = Environment.TickCount64;
+        int refusals = 0;
+        while (true)
+        {
+            SyscallResult result = tracer.Ptrace(Ptrace.PTRACE_SEIZE, tid, 0, Ptrace.PTRACE_O_TRACESYSGOOD);
+            if (!result.Failed) return !tracer.Ptrace(Ptrace.PTRACE_INTERRUPT, tid).Failed;
+            if (result.Errno == Errno.ESRCH) return false;
+            ProcessStatus status;
+            try
+            {
+                status = ProcessStatus.ReadThread(Pid, tid);
+            }
+            catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+            {
+                return false;
+            }
+            // A dead thread also says EPERM.
+            if (status.State is 'Z' or 'X') return false;
+            if (status.TracerPid == 0)
+            {
+                // Either we may not, or whoever traced it has let it go since.
+                if (++refusals < 50) continue;
+                throw new PvmmapException(Errno.EPERM, "trace the process", Pid, hint: "the caller may not ptrace it: equal user ids, or CAP_SYS_PTRACE");
+            }
+            if (!AwaitOtherCall(status.TracerPid, queuedSince))
+            {
+                throw new PvmmapException(Errno.EBUSY, "trace the process", Pid,
+                    hint: string.Create(CultureInfo.InvariantCulture, $"process {status.TracerPid} is tracing it (a debugger?): detach it first"));
+            }
+        }
+    }
+
+    // Another call of ours holds the process for some milliseconds: its tracer is a process that ends with the call, so wait for that.
+    private static bool AwaitOtherCall(int otherTracer, long queuedSince)
+    {
+        if (Environment.TickCount64 - queuedSince > (long)QueuePatience.TotalMilliseconds) return false;
+        try
+        {
+            if (ProcessStatus.Read(otherTracer).Name != TracerProcess.Name) return false;
+            using FileDescriptor other = Pidfd.Open(otherTracer);
+            Poll.Readable(other, QueuePatience);
+            return true;
+        }
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+        {
+            return true;
+        }
+    }
+
+    private void RepairIfInterrupted(RemoteThread candidate)
+    {
+        if (candidate.GetRegisters(out Ptrace.Registers registers) != Errno.None) return;
+        Ptrace.Registers repaired = registers;
+        if (!SystemCallRestart.RepairInterrupted(ref repaired)) return;
+        ProcessStatus status = ProcessStatus.ReadThread(Pid, candidate.Tid);
+        if (((status.SigPnd | status.ShdPnd) & ~status.SigBlk) != 0) return;
+        candidate.SetRegisters(repaired);
+    }
+
+    private void Prepare()
+    {
+        if (Pidfd.HasEnded(pidfd)) throw Gone();
+        Check(thread.GetRegisters(out thread.Saved));
+        if (thread.Saved.Cs != Ptrace.UserCodeSegment64)
+            throw new PvmmapException(Errno.ENOSYS, "run a system call in the process", Pid, hint: "it is a 32-bit program; only 64-bit programs can take part");
+        Check(thread.GetSignalMask(out ulong mask));
+        savedMask = mask;
+        Check(thread.SetSignalMask(ulong.MaxValue));
+        if (ProcessStatus.ReadThread(Pid, thread.Tid).Seccomp != 0) extraOptions = Ptrace.PTRACE_O_SUSPEND_SECCOMP;
+        Errno errno = thread.SetOptions(Options | extraOptions);
+        if (errno == Errno.EPERM && extraOptions != 0)
+        {
+            throw new PvmmapException(Errno.EPERM, "run a system call in the process", Pid,
+                hint: "it is under seccomp, which only a caller with CAP_SYS_ADMIN may suspend");
+        }
+        Check(errno);
+    }
+
+    private void Check(Errno errno)
+    {
+        if (errno == Errno.ESRCH) throw Gone();
+        if (errno != Errno.None) throw new PvmmapException(errno, "trace the process", Pid);
+    }
+
+    private void MapTrampoline(PageRange avoid)
+    {
+        List<Vma> maps = Maps.Read(Pid);
+        ulong at = AddressSpace.FindGap(maps, Trampoline.Length, avoid);
+        signalFrame = SignalFrame.Write(tracer, thread, Pid, savedMask!.Value, maps);
+        SyscallResult mapped = Borrowed(SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, Memory.PROT_READ | Memory.PROT_WRITE,
+            Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_FIXED_NOREPLACE, -1, 0);
+        trampoline = (ulong)mapped.OrThrow("map a page in the process", Pid);
+        Write(trampoline, Trampoline.Code);
+        Write(trampoline + Trampoline.RegistersOffset, Trampoline.SavedState(thread.Saved, savedMask!.Value));
+        Borrowed(SystemCall.SYS_mprotect, (long)trampoline, (long)PageRange.PageSize, Memory.PROT_READ | Memory.PROT_EXEC)
+            .OrThrow("make a page executable in the process", Pid, hint: "a security module forbids anonymous executable memory there");
+        thread.Instruction = trampoline + Trampoline.SyscallOffset;
+    }
+
+    /// <summary>Runs a system call on code that the process has anyway: the trampoline does not stand yet, or will not any more.</summary>
+    private SyscallResult Borrowed(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
+    {
+        (thread.Stack, thread.Instruction) = signalFrame is { } frame ? (frame.Stack, frame.Instruction) : (null as ulong?, BorrowedInstruction.Find(Pid, thread.Saved));
+        disturbed = true;
+        SyscallResult result = thread.Invoke(number, a1, a2, a3, a4, a5, a6);
+        thread.Stack = null;
+        return result;
+    }
+
+    public SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0) =>
+        thread.Invoke(number, a1, a2, a3, a4, a5, a6);
+
+    public void Write(ulong address, ReadOnlySpan<byte> bytes) => Check(Memory.WriteTo(Pid, address, bytes));
+
+    public void Read(ulong address, Span<byte> bytes) => Check(Memory.ReadFrom(Pid, address, bytes));
+
+    public SyscallResult GetFd(int number) => Pidfd.GetFd(pidfd, number);
+
+    public int AddUndo(long number, long a1 = 0, long a2 = 0, long a3 = 0)
+    {
+        int entry = Array.IndexOf(undo, false);
+        if (entry < 0) throw new PvmmapException(Errno.ENOMEM, "prepare the process", Pid, hint: "too many pieces to put back");
+        undo[entry] = true;
+        SetUndo(entry, number, a1, a2, a3);
+        return entry;
+    }
+
+    public void ClearUndo(int entry)
+    {
+        Write(trampoline + Trampoline.UndoOffset + (ulong)(entry * Trampoline.UndoEntryBytes), new byte[8]);
+        if (entry != Trampoline.ReapUndo) undo[entry] = false;
+    }
+
+    private void SetUndo(int entry, long number, long a1, long a2, long a3, bool active = true)
+    {
+        Span<byte> bytes = stackalloc byte[Trampoline.UndoEntryBytes];
+        bytes.Clear();
+        ReadOnlySpan<long> values = [0, number, a1, a2, a3];
+        for (int i = 0; i < values.Length; i++) BinaryPrimitives.WriteInt64LittleEndian(bytes[(8 * i)..], values[i]);
+        ulong at = trampoline + Trampoline.UndoOffset + (ulong)(entry * Trampoline.UndoEntryBytes);
+        Write(at, bytes);
+        if (!active) return;
+        // Armed last: a half-written entry must never run.
+        bytes[0] = 1;
+        Write(at, bytes[..8]);
+    }
+
+    /// <summary>
+    /// Makes the process fork a child that it never learns of: an intermediate that shares its memory forks and exits, and is reaped here.
+    /// The child stands still under the tracer and dies with it, until it is detached.
+    /// </summary>
+    public RemoteThread ForkUnseen()
+    {
+        SetUndo(Trampoline.ReapUndo, SystemCall.SYS_wait4, 0, 0, Ptrace.__WALL, active: false);
+        thread.Instruction = trampoline + Trampoline.ForkOffset;
+        SyscallResult result = thread.Invoke(SystemCall.SYS_clone, CloneVm);
+        thread.Instruction = trampoline + Trampoline.SyscallOffset;
+        long inner = result.OrThrow("start the intermediate", Pid, hint: "no task can be created: RLIMIT_NPROC or pids.max");
+        SetUndo(Trampoline.ReapUndo, SystemCall.SYS_wait4, inner, 0, Ptrace.__WALL);
+        RemoteThread intermediate = new(tracer, thread.NewTask);
+        SyscallResult fork = new(-(long)Errno.ESRCH);
+        // Its registers are left alone: it forks and exits by itself, watched, so that it also ends well when the tracer dies.
+        if (intermediate.AwaitEventStop() && intermediate.SetOptions(Options | Ptrace.PTRACE_O_EXITKILL | extraOptions) == Errno.None)
+        {
+            fork = intermediate.RunThroughSyscall();
+            intermediate.RunToTheEnd();
+        }
+        Invoke(SystemCall.SYS_wait4, inner, 0, Ptrace.__WALL);
+        ClearUndo(Trampoline.ReapUndo);
+        fork.OrThrow("fork the holder", Pid, hint: fork.Errno == Errno.EAGAIN ? "no task can be created: RLIMIT_NPROC or pids.max" : null);
+        RemoteThread child = new(tracer, intermediate.NewTask) { Instruction = trampoline + Trampoline.SyscallOffset };
+        if (!child.AwaitEventStop() || child.GetRegisters(out child.Saved) != Errno.None)
+            throw new PvmmapException(Errno.EAGAIN, "fork the holder", Pid, hint: "it was killed at once");
+        return child;
+    }
+
+    /// <summary>Lets the process go on as it was found.</summary>
+    public void Dispose()
+    {
+        if (released) return;
+        released = true;
+        try
+        {
+            Release();
+        }
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN)
+        {
+            // The process, or the tracer with everything it held, is gone: nothing stands still any more.
+        }
+        StopTime = Stopwatch.GetElapsedTime(stoppedAt);
+    }
+
+    private void Release()
+    {
+        bool stopAgain = false;
+        if (trampoline != 0) Borrowed(SystemCall.SYS_munmap, (long)trampoline, (long)Trampoline.Length);
+        trampoline = 0;
+        if (disturbed)
+        {
+            // An interrupted call is started again by the kernel only from within a signal stop, so take the thread through one.
+            thread.SetOptions(0);
+            tracer.Ptrace(Ptrace.PTRACE_INTERRUPT, thread.Tid);
+            thread.SetRegisters(thread.Saved);
+            thread.Continue();
+            thread.AwaitEventStop();
+            thread.SetRegisters(thread.Saved);
+            stopAgain = thread.StopWasRequested;
+        }
+        if (savedMask is { } mask) thread.SetSignalMask(mask);
+        foreach (int tid in stopped) tracer.Ptrace(Ptrace.PTRACE_DETACH, tid);
+        if (stopAgain) SystemCall.Invoke(SystemCall.SYS_kill, Pid, Signals.SIGSTOP);
+    }
+}

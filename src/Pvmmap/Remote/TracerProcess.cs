@@ -1,0 +1,155 @@
+using Pvmmap.Holder;
+using Pvmmap.Linux;
+
+namespace Pvmmap.Remote;
+
+/// <summary>
+/// A process of its own that runs ptrace(2) and wait4(2) for the calling thread. It shares this process's memory (clone with CLONE_VM) but not
+/// its thread group, because ptrace stops are reported to every wait(2) of the tracer's thread group: the .NET runtime's child reaper, or a
+/// waitpid(-1) loop of a C caller, would take them for exits. It dies with the calling thread (PR_SET_PDEATHSIG), and the kernel then lets
+/// every process go that it traced.
+/// </summary>
+internal sealed unsafe class TracerProcess : IDisposable
+{
+    public const string Name = "pvmmap-tracer";
+    private const int StackBytes = 32 * 1024;
+    private const int CloneFlags = 0x100 | 0x200 | 0x400; // CLONE_VM | CLONE_FS | CLONE_FILES, no exit signal
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
+    private ulong memory;
+    private readonly TracerMailbox* mailbox;
+    private int pid;
+
+    /// <summary>Starts the tracer. The calling thread must be the one that uses it, and must stay until it is disposed.</summary>
+    public TracerProcess()
+    {
+        HolderImage image = HolderImage.InThisProcess;
+        memory = (ulong)Memory.Map(0, StackBytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS)
+            .OrThrow("map the tracer's stack");
+        mailbox = (TracerMailbox*)memory;
+        mailbox->CallerPid = Environment.ProcessId;
+        mailbox->Syscall = image.SyscallStub;
+        ulong mask = Signals.BlockAll();
+        SyscallResult result;
+        try
+        {
+            var clone = (delegate* unmanaged<ulong, ulong, ulong, ulong, long>)image.CloneCall;
+            result = new SyscallResult(clone(CloneFlags, memory + StackBytes, image.TracerMain, (ulong)mailbox));
+        }
+        finally
+        {
+            Signals.SetMask(mask);
+        }
+        if (result.Failed)
+        {
+            Memory.Unmap(memory, StackBytes);
+            throw new PvmmapException(result.Errno, "start the tracer", hint: "no task can be created: RLIMIT_NPROC or pids.max");
+        }
+        pid = (int)result.Value;
+    }
+
+    /// <summary>Runs one system call in the tracer and waits for its result.</summary>
+    public SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0) => Invoke(Patience, number, a1, a2, a3, a4);
+
+    private SyscallResult Invoke(TimeSpan patience, long number, long a1, long a2, long a3, long a4)
+    {
+        ObjectDisposedException.ThrowIf(pid == 0, this);
+        Post(number, a1, a2, a3, a4);
+        if (!AwaitAnswer(patience))
+        {
+            Kill();
+            throw new PvmmapException(Errno.EAGAIN, "trace", hint: $"no answer within {patience.TotalSeconds:0.#} s: a thread is in an uninterruptible wait");
+        }
+        return new SyscallResult(mailbox->Result);
+    }
+
+    /// <summary>Runs several in a row, up to the first that fails; each has its result. Pointers in them are to memory that does not move.</summary>
+    /// <returns>How many succeeded.</returns>
+    public int Invoke(Span<TracerRequest> requests)
+    {
+        fixed (TracerRequest* list = requests)
+            return (int)Invoke(Patience, TracerMailbox.List, (long)list, requests.Length, 0, 0).Value;
+    }
+
+    public static TracerRequest PtraceRequest(long request, int tid, long address = 0, long data = 0) =>
+        new() { Number = SystemCall.SYS_ptrace, A1 = request, A2 = tid, A3 = address, A4 = data };
+
+    public static TracerRequest WaitRequest(int tid, int* status) =>
+        new() { Number = SystemCall.SYS_wait4, A1 = tid, A2 = (long)status, A3 = Linux.Ptrace.__WALL };
+
+    public SyscallResult Ptrace(long request, int tid, long address = 0, long data = 0) =>
+        Invoke(SystemCall.SYS_ptrace, request, tid, address, data);
+
+    /// <summary>Waits for a change of one tracee. A tracee that does not come to a stop in time ends the tracer, which lets all go: EAGAIN.</summary>
+    public SyscallResult Wait(int tid, out WaitStatus status, TimeSpan? patience = null)
+    {
+        int word = 0;
+        SyscallResult result;
+        do result = Invoke(patience ?? Patience, SystemCall.SYS_wait4, tid, (long)&word, Linux.Ptrace.__WALL, 0);
+        while (result.Errno == Errno.EINTR);
+        status = new WaitStatus(word);
+        return result;
+    }
+
+    private void Post(long number, long a1, long a2, long a3, long a4)
+    {
+        mailbox->Number = number;
+        mailbox->A1 = a1;
+        mailbox->A2 = a2;
+        mailbox->A3 = a3;
+        mailbox->A4 = a4;
+        Volatile.Write(ref mailbox->Request, mailbox->Request + 1);
+        Futex.Wake(&mailbox->Request);
+    }
+
+    private bool AwaitAnswer(TimeSpan patience)
+    {
+        uint wanted = mailbox->Request;
+        for (int spin = 0; spin < 400; spin++)
+        {
+            if (Volatile.Read(ref mailbox->Answer) == wanted) return true;
+            Thread.SpinWait(10);
+        }
+        long deadline = Environment.TickCount64 + (long)patience.TotalMilliseconds;
+        while (Volatile.Read(ref mailbox->Answer) is var answer && answer != wanted)
+        {
+            if (Environment.TickCount64 >= deadline) return false;
+            Futex.Wait(&mailbox->Answer, answer, TimeSpan.FromMilliseconds(100));
+            if (Volatile.Read(ref mailbox->Answer) == answer && HasDied())
+                throw new PvmmapException(Errno.EAGAIN, "trace", hint: "the tracer was killed; every traced process was let go");
+        }
+        return true;
+    }
+
+    private bool HasDied()
+    {
+        if (SystemCall.Invoke(SystemCall.SYS_wait4, pid, 0, Linux.Ptrace.__WALL | Linux.Ptrace.WNOHANG).Raw == 0) return false;
+        pid = 0;
+        return true;
+    }
+
+    private void Kill()
+    {
+        SystemCall.Invoke(SystemCall.SYS_kill, pid, Signals.SIGKILL);
+        Reap();
+    }
+
+    private void Reap()
+    {
+        // ECHILD: a waitpid(-1, __WALL) elsewhere in this process was quicker.
+        SystemCall.InvokeUninterrupted(SystemCall.SYS_wait4, pid, 0, Linux.Ptrace.__WALL);
+        pid = 0;
+    }
+
+    /// <summary>Ends the tracer; whatever it still traces is let go by the kernel.</summary>
+    public void Dispose()
+    {
+        if (pid != 0)
+        {
+            Post(TracerMailbox.Stop, 0, 0, 0, 0);
+            Reap();
+        }
+        if (memory != 0) Memory.Unmap(memory, StackBytes);
+        memory = 0;
+    }
+}

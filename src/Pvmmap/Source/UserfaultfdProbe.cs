@@ -1,0 +1,41 @@
+using Pvmmap.Linux;
+using Pvmmap.Procfs;
+using Pvmmap.Remote;
+
+namespace Pvmmap.Source;
+
+/// <summary>
+/// Tells whether a userfaultfd guards part of a range: its missing pages are not holes, and a fork would lose them. The kernel refuses to
+/// register a VMA with a second userfaultfd (EBUSY), which is asked for here and taken back at once; no page is looked at.
+/// </summary>
+internal static class UserfaultfdProbe
+{
+    private const VmFlags Registered = VmFlags.UffdMissing | VmFlags.UffdWp | VmFlags.UffdMinor;
+
+    /// <param name="source">The source, all of whose threads stand still, or this process.</param>
+    /// <param name="range">The range to ask about.</param>
+    public static bool IsGuarded(IProcessCalls source, PageRange range)
+    {
+        SyscallResult opened = source.Invoke(SystemCall.SYS_userfaultfd, Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK | Userfaultfd.UFFD_USER_MODE_ONLY);
+        // Before Linux 5.11 there is no UFFD_USER_MODE_ONLY.
+        if (opened.Errno == Errno.EINVAL) opened = source.Invoke(SystemCall.SYS_userfaultfd, Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK);
+        if (opened.Errno == Errno.ENOSYS) return false;
+        // Out of descriptors, or forbidden: smaps tells the same, slowly.
+        if (opened.Failed) return Smaps.Read(source.Pid, range).Exists(entry => (entry.Flags & Registered) != 0);
+        int undo = source.AddUndo(SystemCall.SYS_close, opened.Value);
+        try
+        {
+            using FileDescriptor here = FileDescriptor.From(source.GetFd((int)opened.Value), "look for a userfaultfd on the source range", source.Pid);
+            Errno errno = Userfaultfd.Enable(here, 0, out _);
+            if (errno == Errno.None) errno = Userfaultfd.RegisterMissing(here, range);
+            if (errno == Errno.None) errno = Userfaultfd.Unregister(here, range);
+            if (errno is not (Errno.None or Errno.EBUSY)) throw new PvmmapException(errno, "look for a userfaultfd on the source range", source.Pid, range);
+            return errno == Errno.EBUSY;
+        }
+        finally
+        {
+            source.Invoke(SystemCall.SYS_close, opened.Value);
+            source.ClearUndo(undo);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+using System.Text;
+using Pvmmap.Linux;
+using Pvmmap.Procfs;
+using Pvmmap.Remote;
+using Pvmmap.Source;
+
+namespace Pvmmap.Target;
+
+/// <summary>
+/// The new private anonymous memory in the target. With FIXED it is built at an address that nobody there knows and moved over the destination
+/// as the last step, so that other threads see the old content or the new; otherwise it is built where it stays.
+/// </summary>
+internal sealed class Region
+{
+    private readonly IReadOnlyList<SourcePiece> pieces;
+    private readonly PageRange source;
+    private readonly ulong final;
+
+    private Region(IReadOnlyList<SourcePiece> pieces, PageRange source, ulong built, ulong final)
+    {
+        this.pieces = pieces;
+        this.source = source;
+        this.final = final;
+        Address = built;
+    }
+
+    /// <summary>Room below a MAP_GROWSDOWN region in which its growth during the fill is known to be new memory: the usual RLIMIT_STACK.</summary>
+    public const ulong GrowthRoom = 8 << 20;
+
+    /// <summary>The region grows downward like a stack.</summary>
+    public bool GrowsDown => IsGrowing(pieces);
+
+    private static bool IsGrowing(IReadOnlyList<SourcePiece> pieces) => pieces.Count == 1 && pieces[0].Flags.HasFlag(VmFlags.GrowsDown);
+
+    /// <summary>Where it is now.</summary>
+    public ulong Address { get; private set; }
+
+    /// <summary>Where it will be when the call returns.</summary>
+    public ulong Destination => final;
+
+    public PageRange Range => new(Address, Address + source.Length);
+
+    /// <summary>True if <see cref="MoveIntoPlace"/> has yet to be called.</summary>
+    public bool MustMove => Address != final;
+
+    /// <summary>True if other threads could see a part of it moved and a part not: all must stand still while it moves.</summary>
+    public bool MovesInPieces => MustMove && pieces.Count > 1;
+
+    /// <summary>Maps the region, not accessible yet.</summary>
+    public static Region Map(IProcessCalls target, SourcePlan plan, ulong destination, MmapFlags flags)
+    {
+        bool exact = flags.HasFlag(MmapFlags.FixedNoReplace), replace = !exact && flags.HasFlag(MmapFlags.Fixed);
+        long type = Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS;
+        if (plan.Pieces.All(p => p.Flags.HasFlag(VmFlags.NoReserve))) type |= Memory.MAP_NORESERVE;
+        if (IsGrowing(plan.Pieces)) type |= Memory.MAP_GROWSDOWN;
+        ulong length = plan.Range.Length, at = destination;
+        if (exact)
+        {
+            type |= Memory.MAP_FIXED_NOREPLACE;
+        }
+        else if (replace)
+        {
+            at = AddressSpace.FindGap(Maps.Read(target.Pid), length, new PageRange(destination, destination + length));
+            type |= Memory.MAP_FIXED_NOREPLACE;
+        }
+        SyscallResult mapped = target.Invoke(SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_NONE, type, -1, 0);
+        ulong address = (ulong)mapped.OrThrow("map the destination", target.Pid, exact ? new PageRange(at, at + length) : null, mapped.Errno switch
+        {
+            Errno.EEXIST => "something is mapped there (FIXED_NOREPLACE)",
+            Errno.ENOMEM => "the target's map count, RLIMIT_AS, RLIMIT_DATA, overcommit or address space does not allow it",
+            Errno.EPERM => "below vm.mmap_min_addr",
+            _ => null,
+        });
+        return new Region(plan.Pieces, plan.Range, address, replace ? destination : address);
+    }
+
+    /// <summary>Gives each piece its protection and attributes.</summary>
+    public void Dress(IProcessCalls target)
+    {
+        foreach (SourcePiece piece in pieces)
+        {
+            ulong at = Address + (piece.Range.Start - source.Start);
+            long start = (long)at, length = (long)piece.Range.Length;
+            Protect(target, new PageRange(at, at + piece.Range.Length), piece.Protection);
+            // Advice: a kernel built without the feature says EINVAL and has nothing to carry.
+            if (piece.Flags.HasFlag(VmFlags.HugePage)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_HUGEPAGE);
+            if (piece.Flags.HasFlag(VmFlags.NoHugePage)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_NOHUGEPAGE);
+            if (piece.Flags.HasFlag(VmFlags.DontDump)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_DONTDUMP);
+            if (piece.Flags.HasFlag(VmFlags.Mergeable)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_MERGEABLE);
+            if (piece.AnonymousName is { } name)
+            {
+                target.Write(target.Scratch, Encoding.UTF8.GetBytes(name + "\0"));
+                target.Invoke(SystemCall.SYS_prctl, Prctl.PR_SET_VMA, Prctl.PR_SET_VMA_ANON_NAME, start, length, (long)target.Scratch);
+            }
+        }
+    }
+
+    /// <summary>For a fill from outside, by process_vm_writev, before <see cref="Dress"/>.</summary>
+    public void MakeWritable(IProcessCalls target) => Protect(target, Range, Protection.Read | Protection.Write);
+
+    private static void Protect(IProcessCalls target, PageRange range, Protection protection) =>
+        target.Invoke(SystemCall.SYS_mprotect, (long)range.Start, (long)range.Length, (long)protection)
+            .OrThrow("protect the destination as the source is", target.Pid, range, "the target's map count or overcommit limit does not allow it");
+
+    /// <summary>
+    /// Moves the region over the destination: what was mapped there goes in the same step. mremap() waits until the holder has read its event.
+    /// Nothing that can be checked beforehand fails here: the kernel refuses for want of map count before it unmaps anything.
+    /// </summary>
+    public void MoveIntoPlace(IProcessCalls target)
+    {
+        foreach (SourcePiece piece in pieces)
+        {
+            ulong offset = piece.Range.Start - source.Start;
+            target.Invoke(SystemCall.SYS_mremap, (long)(Address + offset), (long)piece.Range.Length, (long)piece.Range.Length,
+                    Memory.MREMAP_MAYMOVE | Memory.MREMAP_FIXED, (long)(final + offset))
+                .OrThrow("put the region in place", target.Pid, new PageRange(final, final + source.Length), "the target's map count or limits do not allow it");
+        }
+        Address = final;
+    }
+
+    /// <summary>Takes the region away again.</summary>
+    public void Unmap(IProcessCalls target) => target.Invoke(SystemCall.SYS_munmap, (long)Address, (long)source.Length);
+}

@@ -1,0 +1,128 @@
+using System.Runtime.InteropServices;
+using Pvmmap.Linux;
+using Pvmmap.Remote;
+
+namespace Pvmmap.Target;
+
+/// <summary>A userfaultfd of the target's address space, held by this process: the target's own descriptor table does not keep it.</summary>
+internal sealed unsafe class TargetUserfaultfd : IDisposable
+{
+    private const ulong Events = Userfaultfd.UFFD_FEATURE_EVENT_REMAP | Userfaultfd.UFFD_FEATURE_EVENT_REMOVE | Userfaultfd.UFFD_FEATURE_EVENT_UNMAP;
+
+    private TargetUserfaultfd(FileDescriptor descriptor, string? restriction)
+    {
+        Descriptor = descriptor;
+        Restriction = restriction;
+    }
+
+    public FileDescriptor Descriptor { get; }
+
+    /// <summary>Why every page must be in place before the call returns; null if the fill may go on behind it.</summary>
+    public string? Restriction { get; }
+
+    /// <summary>Makes one. Null with a reason if the target cannot have one: the content has to be copied then.</summary>
+    public static TargetUserfaultfd? Create(IProcessCalls target, out string? reason)
+    {
+        const long flags = Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK;
+        string? restriction = null;
+        SyscallResult opened = target.Invoke(SystemCall.SYS_userfaultfd, flags);
+        if (opened.Errno == Errno.EPERM) opened = OpenThroughDevice(target, flags);
+        if (opened.Errno is Errno.EPERM or Errno.EACCES or Errno.ENOENT)
+        {
+            opened = target.Invoke(SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
+            restriction = "the target may only have a userfaultfd for user-mode faults, so every page was put in place before the call returned; " +
+                "CAP_SYS_PTRACE for the target, access to /dev/userfaultfd for the caller, or sysctl vm.unprivileged_userfaultfd=1 avoids that";
+        }
+        if (opened.Failed)
+        {
+            reason = $"the target can have no userfaultfd ({opened.Errno}), so the content was copied before the call returned";
+            return null;
+        }
+        int undo = target.AddUndo(SystemCall.SYS_close, opened.Value);
+        FileDescriptor? here = null;
+        try
+        {
+            here = FileDescriptor.From(target.GetFd((int)opened.Value), "take the target's userfaultfd", target.Pid);
+            reason = null;
+            return new TargetUserfaultfd(here, Enable(here) ?? restriction);
+        }
+        catch
+        {
+            here?.Dispose();
+            throw;
+        }
+        finally
+        {
+            target.Invoke(SystemCall.SYS_close, opened.Value);
+            target.ClearUndo(undo);
+        }
+    }
+
+    private static string? Enable(FileDescriptor uffd)
+    {
+        const ulong fork = Userfaultfd.UFFD_FEATURE_EVENT_FORK, poison = Userfaultfd.UFFD_FEATURE_POISON;
+        Errno errno = Errno.EINVAL;
+        foreach (ulong features in (ReadOnlySpan<ulong>)[Events | fork | poison, Events | fork, Events | poison, Events])
+        {
+            errno = Userfaultfd.Enable(uffd, features, out _);
+            if (errno != Errno.None) continue;
+            if ((features & fork) != 0) return null;
+            return "the caller lacks CAP_SYS_PTRACE, without which a child that the target forks would miss pages, so every page was put in place before the call returned";
+        }
+        throw new PvmmapException(errno == Errno.EINVAL ? Errno.ENOSYS : errno, "set up the target's userfaultfd",
+            hint: "the kernel lacks the remap, remove and unmap events (Linux 4.11)");
+    }
+
+    /// <summary>An unprivileged target may use a descriptor of /dev/userfaultfd that this process could open, passed over a socket of its own.</summary>
+    private static SyscallResult OpenThroughDevice(IProcessCalls target, long flags)
+    {
+        FileDescriptor device;
+        try
+        {
+            device = Files.Open("/dev/userfaultfd", Files.O_RDWR);
+        }
+        catch (PvmmapException e)
+        {
+            return new SyscallResult(-(long)e.Errno);
+        }
+        using (device)
+        {
+            int? passed = PassDescriptor(target, device);
+            if (passed is not { } there) return new SyscallResult(-(long)Errno.EPERM);
+            SyscallResult result = target.Invoke(SystemCall.SYS_ioctl, there, Userfaultfd.USERFAULTFD_IOC_NEW, flags);
+            target.Invoke(SystemCall.SYS_close, there);
+            return result;
+        }
+    }
+
+    // Scratch layout: 0 the socket pair, 0x40 msghdr, 0x80 iovec, 0xa0 one byte, 0xc0 control message.
+    private static int? PassDescriptor(IProcessCalls target, FileDescriptor descriptor)
+    {
+        ulong scratch = target.Scratch;
+        if (target.Invoke(SystemCall.SYS_socketpair, UnixSocket.AF_UNIX, UnixSocket.SOCK_SEQPACKET | UnixSocket.SOCK_CLOEXEC, 0, (long)scratch).Failed) return null;
+        Span<int> pair = stackalloc int[2];
+        target.Read(scratch, MemoryMarshal.AsBytes(pair));
+        try
+        {
+            SyscallResult taken = target.GetFd(pair[1]);
+            if (taken.Failed) return null;
+            using FileDescriptor here = new(taken.Value);
+            if (UnixSocket.Send(here, 0, descriptor).Failed) return null;
+            UnixSocket.MessageHeader header = new() { Vector = scratch + 0x80, VectorCount = 1, Control = scratch + 0xc0, ControlLength = 24 };
+            Memory.IoVector vector = new() { Base = scratch + 0xa0, Length = 1 };
+            target.Write(scratch + 0x40, new ReadOnlySpan<byte>(&header, sizeof(UnixSocket.MessageHeader)));
+            target.Write(scratch + 0x80, new ReadOnlySpan<byte>(&vector, sizeof(Memory.IoVector)));
+            if (target.Invoke(SystemCall.SYS_recvmsg, pair[0], (long)scratch + 0x40, UnixSocket.MSG_CMSG_CLOEXEC).Raw != 1) return null;
+            Span<int> number = stackalloc int[1];
+            target.Read(scratch + 0xc0 + 16, MemoryMarshal.AsBytes(number));
+            return number[0];
+        }
+        finally
+        {
+            target.Invoke(SystemCall.SYS_close, pair[0]);
+            target.Invoke(SystemCall.SYS_close, pair[1]);
+        }
+    }
+
+    public void Dispose() => Descriptor.Dispose();
+}

@@ -1,0 +1,51 @@
+using System.CommandLine;
+using System.CommandLine.Invocation;
+using Pvmmap.Cli;
+using Xunit;
+
+namespace Pvmmap.Tests.Cli;
+
+public sealed class CommandLineTests
+{
+    [Theory]
+    [InlineData("map 1")]
+    [InlineData("map 1 --json")]
+    [InlineData("copy --from 1 --to 2 --range 0x1000-0x2000")]
+    [InlineData("copy --from 1 --to 2 --range 7f3c10000000-7f3c14000000 --at 0x10000 --fixed --populate --json")]
+    [InlineData("copy --from=1 --to=2 --range=0x1000+1M --at=65536 --fixed-noreplace --lazy")]
+    [InlineData("ps --json")]
+    [InlineData("doctor")]
+    [InlineData("demo")]
+    [InlineData("demo /tmp --size 256M")]
+    public void What_the_documentation_shows_is_accepted(string line) => Assert.Empty(Parse(line).Errors);
+
+    [Theory]
+    [InlineData("", "Required command was not provided; see 'pvmmap --help'")]
+    [InlineData("frobnicate", "see 'pvmmap --help'")]
+    [InlineData("map", "see 'pvmmap map --help'")]
+    [InlineData("map x", "map: PID: 'x' is not a process id; write a positive decimal number")]
+    [InlineData("map -1", "map: PID: '-1' is not a process id; write a positive decimal number")]
+    [InlineData("map 0", "map: PID: '0' is not a process id; write a positive decimal number")]
+    [InlineData("map 99999999999", "is not a process id; ")]
+    [InlineData("copy --to 2 --range 0x1000+4K", "copy: Option '--from' is required; see 'pvmmap copy --help'")]
+    [InlineData("copy --from 1 --to 2 --range 1000", "copy: --range: '1000' is not a range; write START-END")]
+    [InlineData("copy --from 1 --to 2 --range 0x1000+4K --at zz", "copy: --at: 'zz' is not an address; write")]
+    [InlineData("copy --from 1 --to 2 --range 0x1000+4K --fixed", "copy: --fixed and --fixed-noreplace need an address; add --at ADDR")]
+    [InlineData("copy --from 1 --to 2 --range 0x1000+4K --lazy --populate", "copy: --lazy contradicts --populate; choose one of them")]
+    [InlineData("copy --from 1 --to 2 --range 0x1000+4K --move", "see 'pvmmap copy --help'")]
+    [InlineData("demo --size 0", "demo: --size: the size '0' is zero; give at least 1 byte")]
+    public void What_is_wrong_is_said_in_one_line_with_what_to_do(string line, string expected)
+    {
+        ParseResult parsed = Parse(line);
+        Assert.IsType<ParseErrorAction>(parsed.Action, exactMatch: false);
+        string message = Program.DescribeUsage(parsed);
+        Assert.Contains(expected, message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', message);
+    }
+
+    [Fact]
+    public void The_processes_of_the_demo_are_no_commands_for_people() =>
+        Assert.Equal(["copy", "demo", "doctor", "map", "ps"], Program.Build().Subcommands.Where(c => !c.Hidden).Select(c => c.Name).Order(StringComparer.Ordinal));
+
+    private static ParseResult Parse(string line) => Program.Build().Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries));
+}

@@ -1,0 +1,45 @@
+using Pvmmap.Cli;
+using Xunit;
+
+namespace Pvmmap.Tests.Cli;
+
+public sealed class ListingTests
+{
+    [Fact]
+    public void Columns_are_aligned_and_lines_have_no_trailing_blanks()
+    {
+        var listing = new Listing("NAME", ">SIZE", "NOTE");
+        listing.Add("a", "1", "");
+        listing.Add("longer", "12345", "x");
+        Assert.Equal("NAME     SIZE  NOTE\na           1\nlonger  12345  x\n", listing.ToString());
+    }
+
+    [Fact]
+    public void Vmas_are_listed_with_what_a_fill_still_owes_them()
+    {
+        MapCommand.VmaRow[] rows =
+        [
+            new("0x7f0000000000", "0x7f0000400000", "rw-p", 4 << 20, 1 << 20, 0, 0, new MapCommand.Filling(12, 11, 3 << 20, 4 << 20), ""),
+            new("0x7f0000400000", "0x7f0000401000", "r--p", 4096, 0, 4096, 0, null, "[heap]"),
+        ];
+        Assert.Equal(
+            """
+            RANGE                      PERM   SIZE  RESIDENT  SWAPPED  TO FILL  NAME
+            7f0000000000-7f0000400000  rw-p  4 MiB     1 MiB        -    3 MiB
+            7f0000400000-7f0000401000  r--p  4 KiB       0 B    4 KiB        -  [heap]
+
+            """, MapCommand.Render(rows).ToString());
+    }
+
+    [Fact]
+    public void Fills_are_listed_with_their_progress()
+    {
+        PsCommand.FillRow[] rows = [new(31, 32, 11, 12, "0x7f0000000000", 64 << 20, 64 << 20, 16 << 20, 7, 1_500_000, "filling")];
+        Assert.Equal(
+            """
+            HOLDER  SOURCE  TARGET  ADDRESS           SIZE  DONE   TO GO  FAULTS     AGE  STATE
+                31      11      12  0x7f0000000000  64 MiB  75 %  16 MiB       7  1.50 s  filling
+
+            """, PsCommand.Render(rows).ToString());
+    }
+}
