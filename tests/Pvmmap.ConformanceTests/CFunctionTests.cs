@@ -70,7 +70,7 @@ public sealed class CFunctionTests(Theatre theatre) : Scene(theatre)
     public void A_debugger_comes_after_the_call()
     {
         // a call leaves the process free for a debugger, and a debugger that goes leaves it free for a call
-        Capability.RequireProgram("gdb");
+        Machine.RequireProgram("gdb");
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(MiB, 1);
         MmapResult first = Call(source, target, at, MiB, flags: MmapFlags.Lazy);

@@ -9,7 +9,7 @@ public sealed class CoreDumpTests(Theatre theatre) : Scene(theatre)
     [Fact]
     public void After_the_fill()
     {
-        Capability.Require(!File.ReadAllText("/proc/sys/kernel/core_pattern").StartsWith('|'), "needs kernel.core_pattern to be a file name");
+        Machine.Require(!File.ReadAllText("/proc/sys/kernel/core_pattern").StartsWith('|'), "needs kernel.core_pattern to be a file name");
         const ulong Length = 4 * MiB;
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(Length, 1);

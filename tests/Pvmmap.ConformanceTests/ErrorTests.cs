@@ -215,13 +215,13 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
 
     private int KernelThread()
     {
-        Capability.Require(ProcessStatus.Name(2) == "kthreadd", "no kernel thread is visible in this pid namespace");
+        Machine.Require(ProcessStatus.Name(2) == "kthreadd", "no kernel thread is visible in this pid namespace");
         return 2;
     }
 
     private void Trace(int pid)
     {
-        Capability.Require(pid != Environment.ProcessId, "the test does not trace itself");
+        Machine.Require(pid != Environment.ProcessId, "the test does not trace itself");
         int started = Theatre.Start(Theatre.Program("tracer"), Theatre.Door, pid.ToString(CultureInfo.InvariantCulture));
         Actor tracer = Cast(new Actor(Theatre, started, fromNursery: true));
         Assert.Equal("seized", tracer.Answer()[0]);
@@ -229,8 +229,8 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
 
     private void AllowNoTask(int pid)
     {
-        Capability.RequirePidsCgroup();
-        _cgroup = Directory.CreateDirectory($"{Capability.PidsCgroups}/pvmmap-conformance-{Environment.ProcessId}").FullName;
+        Machine.RequirePidsCgroup();
+        _cgroup = Directory.CreateDirectory($"{Machine.PidsCgroups}/pvmmap-conformance-{Environment.ProcessId}").FullName;
         File.WriteAllText($"{_cgroup}/cgroup.procs", pid.ToString(CultureInfo.InvariantCulture));
         File.WriteAllText($"{_cgroup}/pids.max", "1");
     }
@@ -285,7 +285,7 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
         public void FromVma(string name)
         {
             Vma? vma = Smaps.Read(source.Pid).FirstOrDefault(vma => vma.Name == name);
-            Capability.Require(vma is not null, $"the source has no {name}");
+            Machine.Require(vma is not null, $"the source has no {name}");
             From(vma!.Range.Start, vma.Range.Length);
         }
 
@@ -310,7 +310,7 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
         /// <summary>More writable memory in one piece than the heuristic overcommit grants; made of two pieces that it did grant.</summary>
         public void Overcommit()
         {
-            Capability.Require(File.ReadAllText("/proc/sys/vm/overcommit_memory").Trim() == "0", "needs vm.overcommit_memory = 0");
+            Machine.Require(File.ReadAllText("/proc/sys/vm/overcommit_memory").Trim() == "0", "needs vm.overcommit_memory = 0");
             string[] lines = [.. File.ReadLines("/proc/meminfo")];
             ulong Kib(string key) => ulong.Parse(lines.First(line => line.StartsWith(key, StringComparison.Ordinal))
                 .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
@@ -324,7 +324,7 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
         {
             ulong context = scene.Map(source, Page);
             long made = source.Syscall(Sys.io_setup, 8, (long)context);
-            Capability.RequireSystemCall(made, "io_setup");
+            Machine.RequireSystemCall(made, "io_setup");
             source.Must(made, "io_setup");
             From(BitConverter.ToUInt64(source.Read(context, 8)), Page);
             if (source is OwnProcess) scene.UnmapAtEnd(Address, Page);
@@ -333,7 +333,7 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
         public void FromSecretMemory()
         {
             long fd = source.Syscall(Sys.memfd_secret, 0);
-            Capability.RequireSystemCall(fd, "memfd_secret (secretmem.enable)");
+            Machine.RequireSystemCall(fd, "memfd_secret (secretmem.enable)");
             source.Must(fd, "memfd_secret");
             source.Must(source.Syscall(77, fd, (long)MiB), "ftruncate");
             From(scene.Map(source, Page), Page);

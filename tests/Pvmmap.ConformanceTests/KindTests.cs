@@ -35,7 +35,7 @@ public sealed class KindTests(Theatre theatre) : Scene(theatre)
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(2 * MiB, 1);
         long advised = source.Advise(at, 2 * MiB, advice);
-        Capability.Require(advised == 0, $"this kernel does not take madvise {advice}");
+        Machine.Require(advised == 0, $"this kernel does not take madvise {advice}");
         AssertOrdinary(source, target, at, flag, carried: true);
     }
 
@@ -84,7 +84,7 @@ public sealed class KindTests(Theatre theatre) : Scene(theatre)
         source.Write(text, Encoding.ASCII.GetBytes("page server\0"));
         const long PR_SET_VMA = 0x53564d41, PR_SET_VMA_ANON_NAME = 0;
         long named = source.Syscall(Sys.prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, (long)at, (long)(2 * MiB), (long)text);
-        Capability.Require(named == 0, "this kernel has no names for anonymous memory (CONFIG_ANON_VMA_NAME)");
+        Machine.Require(named == 0, "this kernel has no names for anonymous memory (CONFIG_ANON_VMA_NAME)");
         MmapResult result = Call(source, target, at, 2 * MiB);
         Assert.Equal("[anon:page server]", Assert.Single(Smaps.Within(target.Pid, result.Address, 2 * MiB)).Name);
     }

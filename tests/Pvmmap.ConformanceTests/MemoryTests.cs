@@ -105,7 +105,7 @@ public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
         {
             Theatre.Run("swapoff", $"/dev/{_swap}");
             File.WriteAllText($"/sys/block/{_swap}/reset", "1");
-            File.WriteAllText($"{Capability.Zram}/hot_remove", _swap["zram".Length..]);
+            File.WriteAllText($"{Machine.Zram}/hot_remove", _swap["zram".Length..]);
         }
         if (_cgroup is null) return;
         Eventually.Holds(() => File.ReadAllText($"{_cgroup}/cgroup.procs").Length == 0, "the cgroup empties");
@@ -114,8 +114,8 @@ public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
 
     private void EnterCgroup(params int[] pids)
     {
-        Capability.RequireMemoryCgroup();
-        _cgroup = Directory.CreateDirectory($"{Capability.MemoryCgroups}/pvmmap-conformance-{Environment.ProcessId}").FullName;
+        Machine.RequireMemoryCgroup();
+        _cgroup = Directory.CreateDirectory($"{Machine.MemoryCgroups}/pvmmap-conformance-{Environment.ProcessId}").FullName;
         foreach (int pid in pids) File.WriteAllText($"{_cgroup}/cgroup.procs", pid.ToString(CultureInfo.InvariantCulture));
     }
 
@@ -138,8 +138,8 @@ public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
     /// <summary>A zram device of this test's own; the machine's may be in use.</summary>
     private void EnableSwap()
     {
-        Capability.RequireZram();
-        _swap = "zram" + File.ReadAllText($"{Capability.Zram}/hot_add").Trim();
+        Machine.RequireZram();
+        _swap = "zram" + File.ReadAllText($"{Machine.Zram}/hot_add").Trim();
         File.WriteAllText($"/sys/block/{_swap}/disksize", "512M");
         Assert.Equal(0, Theatre.Run("mkswap", $"/dev/{_swap}").Code);
         (int code, string output) = Theatre.Run("swapon", "-p", "100", $"/dev/{_swap}");

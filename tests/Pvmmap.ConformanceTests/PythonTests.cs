@@ -48,7 +48,7 @@ public sealed class PythonTests(Theatre theatre) : Scene(theatre)
 
     private Actor Start()
     {
-        Capability.RequireProgram("python3");
+        Machine.RequireProgram("python3");
         // python3 may be a script that starts another process; the interpreter itself knows where it lives
         (int code, string python) = Theatre.Run("python3", "-c", "import sys; print(sys.executable)");
         Assert.Equal(0, code);

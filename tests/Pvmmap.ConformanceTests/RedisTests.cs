@@ -43,7 +43,7 @@ public sealed class RedisTests(Theatre theatre) : Scene(theatre)
     public void Under_load_it_keeps_answering()
     {
         (int redis, string door) = StartRedis(keys: 50_000);
-        Capability.RequireProgram("redis-benchmark");
+        Machine.RequireProgram("redis-benchmark");
         Puppet target = NewPuppet();
         using Process benchmark = Process.Start(new ProcessStartInfo(
             "redis-benchmark", ["-s", door, "-n", "150000", "-c", "20", "-r", "50000", "-d", "100", "-t", "set,get,incr,lpush", "-q"])
@@ -77,7 +77,7 @@ public sealed class RedisTests(Theatre theatre) : Scene(theatre)
 
     private (int Pid, string Door) StartRedis(int keys)
     {
-        Capability.RequireProgram("redis-server");
+        Machine.RequireProgram("redis-server");
         string folder = Theatre.NewFolder($"redis-{keys}"), door = Path.Combine(folder, "socket");
         int pid = NewProgram(
             "redis-server", "--port", "0", "--unixsocket", door, "--save", "", "--dir", folder, "--enable-debug-command", "yes", "--daemonize", "no");

@@ -100,8 +100,8 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
 
     private Puppet Unprivileged(string[] command, bool load = false)
     {
-        Capability.RequireRoot();
-        Capability.RequireProgram("setpriv");
+        Machine.RequireRoot();
+        Machine.RequireProgram("setpriv");
         Puppet puppet = NewPuppet(command);
         if (!load) return puppet;
         // the build's folder may not be open to others

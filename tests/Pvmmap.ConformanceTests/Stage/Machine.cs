@@ -1,7 +1,7 @@
 namespace Pvmmap.ConformanceTests.Stage;
 
 /// <summary>What a test needs of the machine beyond the library's own needs: a test that lacks it is skipped and says which.</summary>
-internal static class Capability
+internal static class Machine
 {
     public const string MemoryCgroups = "/sys/fs/cgroup/memory", PidsCgroups = "/sys/fs/cgroup/pids", Zram = "/sys/class/zram-control";
 
