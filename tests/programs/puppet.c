@@ -22,7 +22,8 @@ typedef uint64_t u64;
 enum { MOST_THREADS = 64, IDLE_KINDS = 5 };
 static char *path, *self;
 static char scratch[1 << 16];
-static long (*process_vm_mmap)(pid_t, unsigned long, unsigned long, unsigned long, unsigned long);
+typedef long call_type(pid_t, unsigned long, unsigned long, unsigned long, unsigned long);
+static call_type *process_vm_mmap;
 
 /* ---- reading memory that may not be there ---- */
 
@@ -99,13 +100,14 @@ static u64 sum(u64 start, u64 length)
 /* ---- threads ---- */
 
 static pthread_t threads[MOST_THREADS];
-static int thread_count;
+static int thread_count, ended; /* after "join" the figures stay until the next thread starts */
 static atomic_int halt;
 struct work { u64 start, length, old, new, index; _Atomic u64 seen_old, seen_new, seen_zero, seen_other, faults, backward, rounds; };
 static struct work works[MOST_THREADS];
 
 static void launch(void *(*body)(void *), struct work work)
 {
+    if (ended) thread_count = ended = 0;
     if (thread_count == MOST_THREADS) return;
     work.index = thread_count;
     works[thread_count] = work;
@@ -116,9 +118,9 @@ static void launch(void *(*body)(void *), struct work work)
 static void join_all(void)
 {
     halt = 1;
-    for (int i = 0; i < thread_count; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < thread_count && !ended; i++) pthread_join(threads[i], NULL);
     halt = 0;
-    thread_count = 0;
+    ended = 1;
 }
 
 /* Writes the number of the round into the second word of each of its pages, in order: at any instant at most two numbers are there,
@@ -176,7 +178,7 @@ static void *idle(void *argument)
     sigset_t blocked;
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGRTMIN + 3 + (int)my->index % 20);
-    pthread_sigmask(SIG_BLOCK, &blocked, NULL);
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL);
     struct timespec age = { .tv_sec = 100000 };
     int word = 0, pair[2] = { -1, -1 };
     char byte;
@@ -302,7 +304,12 @@ static void obey(char *line)
         for (u64 i = 0; i < n[1]; i++) launch(hammer, (struct work){ .start = n[2], .length = n[3], .old = n[4], .new = n[5] });
         say("ok");
     } else if (IS("idle")) {
+        /* born with every signal blocked: a test may send a thread its own before it has got to its mask */
+        sigset_t all, mine;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &mine);
         for (u64 i = 0; i < n[1]; i++) launch(idle, (struct work){ 0 });
+        pthread_sigmask(SIG_SETMASK, &mine, NULL);
         say("ok");
     } else if (IS("tally")) {
         tally();
@@ -313,7 +320,7 @@ static void obey(char *line)
         fragment(n[1]);
     } else if (IS("load")) {
         void *library = dlopen(words[1], RTLD_NOW);
-        process_vm_mmap = library ? (long (*)(pid_t, unsigned long, unsigned long, unsigned long, unsigned long))dlsym(library, "process_vm_mmap") : NULL;
+        process_vm_mmap = library ? (call_type *)dlsym(library, "process_vm_mmap") : NULL;
         if (process_vm_mmap) say("ok"); else { fprintf(stderr, "%s\n", dlerror()); say("err %d", ENOENT); }
     } else if (IS("call")) {
         errno = 0;

@@ -22,10 +22,10 @@ public abstract class AddressSpace
     /// <summary>Reads one byte of each page (a first touch for what is missing).</summary>
     public abstract void Touch(ulong address, ulong length, ulong stride = Page);
 
-    public ulong Map(ulong length, Prot protection = Prot.ReadWrite, Map flags = 0, ulong at = 0, int fd = -1)
+    public ulong Map(ulong length, Prot protection = Prot.ReadWrite, MapFlags flags = 0, ulong at = 0, int fd = -1)
     {
-        Map kind = (flags & (Stage.Map.Shared | Stage.Map.Private)) == 0 ? Stage.Map.Private : 0;
-        if (fd < 0) kind |= Stage.Map.Anonymous;
+        MapFlags kind = (flags & (MapFlags.Shared | MapFlags.Private)) == 0 ? MapFlags.Private : 0;
+        if (fd < 0) kind |= MapFlags.Anonymous;
         return (ulong)Must(Syscall(Sys.mmap, (long)at, (long)length, (long)protection, (long)(flags | kind), fd, 0), "mmap");
     }
 
@@ -42,7 +42,7 @@ public abstract class AddressSpace
     /// <summary>A range in which nothing is mapped, with nothing mapped next to it either.</summary>
     public ulong FreeRange(ulong length)
     {
-        ulong at = Map(length + 2 * MiB, Prot.None, Stage.Map.NoReserve);
+        ulong at = Map(length + 2 * MiB, Prot.None, MapFlags.NoReserve);
         Unmap(at, length + 2 * MiB);
         return at + MiB;
     }

@@ -65,7 +65,7 @@ public abstract class Scene(Theatre theatre) : IDisposable
     };
 
     /// <summary>A mapping in any of the two; the test's own are unmapped at its end.</summary>
-    protected ulong Map(AddressSpace space, ulong length, Prot protection = Prot.ReadWrite, Map flags = 0, ulong at = 0)
+    protected ulong Map(AddressSpace space, ulong length, Prot protection = Prot.ReadWrite, MapFlags flags = 0, ulong at = 0)
     {
         ulong address = space.Map(length, protection, flags, at);
         if (space is OwnProcess) _own.Add(new PageRange(address, address + length));

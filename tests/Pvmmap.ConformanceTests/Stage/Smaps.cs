@@ -30,10 +30,11 @@ internal static class Smaps
             if (words[0][^1] != ':')
             {
                 string[] ends = words[0].Split('-');
-                all.Add(new Vma(new PageRange(Hex(ends[0]), Hex(ends[1])), words[1], Hex(words[2]), words[3], words[4], string.Join(' ', words[5..])));
+                var range = new PageRange(Hex(ends[0]), Hex(ends[1]));
+                all.Add(new Vma(range, words[1], Hex(words[2]), words[3], words[4], string.Join(' ', words[5..])));
             }
             else if (words[0] == "VmFlags:") all[^1].Flags = string.Join(' ', words[1..].Order(StringComparer.Ordinal));
-            else if (words.Length == 3 && words[2] == "kB") all[^1].Figures[words[0][..^1]] = 1024 * ulong.Parse(words[1], CultureInfo.InvariantCulture);
+            else if (words is [var key, var kib, "kB"]) all[^1].Figures[key[..^1]] = 1024 * ulong.Parse(kib, CultureInfo.InvariantCulture);
         }
         return all;
     }
@@ -44,6 +45,10 @@ internal static class Smaps
 
     public static ulong Resident(int pid, ulong address, ulong length) =>
         Within(pid, address, length).Aggregate(0UL, (sum, vma) => sum + vma.Resident);
+
+    /// <summary>What the second column of maps shows for a private mapping.</summary>
+    public static string Letters(Prot protection) => string.Concat(
+        protection.HasFlag(Prot.Read) ? 'r' : '-', protection.HasFlag(Prot.Write) ? 'w' : '-', protection.HasFlag(Prot.Exec) ? 'x' : '-', 'p');
 
     private static ulong Hex(string text) => ulong.Parse(text, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
 }

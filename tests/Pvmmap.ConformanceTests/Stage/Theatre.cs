@@ -60,7 +60,8 @@ public sealed class Theatre : IDisposable
     /// <summary>Runs a command to its end.</summary>
     public static (int Code, string Output) Run(string command, params IEnumerable<string> arguments)
     {
-        using Process process = Process.Start(new ProcessStartInfo(command, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        var start = new ProcessStartInfo(command, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
+        using Process process = Process.Start(start)!;
         Task<string> errors = process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();

@@ -1,7 +1,7 @@
 namespace Pvmmap.ConformanceTests.Stage;
 
 /// <summary>What a test needs of the machine beyond the library's own needs: a test that lacks it is skipped and says which.</summary>
-internal static class Capability
+internal static class Machine
 {
     public const string MemoryCgroups = "/sys/fs/cgroup/memory", PidsCgroups = "/sys/fs/cgroup/pids", Zram = "/sys/class/zram-control";
 
@@ -28,5 +28,5 @@ internal static class Capability
     private static bool Root => Environment.IsPrivilegedProcess;
 
     private static bool Finds(string name) =>
-        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Append("/usr/sbin").Append("/sbin").Any(folder => File.Exists(Path.Combine(folder, name)));
+        $"{Environment.GetEnvironmentVariable("PATH")}:/usr/sbin:/sbin".Split(':').Any(folder => File.Exists(Path.Combine(folder, name)));
 }

@@ -1,0 +1,26 @@
+using System.Text.RegularExpressions;
+using Pvmmap.ConformanceTests.Stage;
+
+namespace Pvmmap.ConformanceTests;
+
+/// <summary>docs/contract-coverage.md names tests that exist.</summary>
+public sealed partial class CoverageTests
+{
+    [Fact]
+    public void Each_test_named_in_the_table_exists()
+    {
+        string text = File.ReadAllText(Path.Combine(Theatre.RepositoryRoot, "docs/contract-coverage.md"));
+        string[] named = [.. TestName().Matches(text).Select(match => match.Groups[1].Value).Distinct()];
+        Assert.True(named.Length > 60, $"only {named.Length} tests are named");
+        Assert.All(named, name => Assert.True(Exists(name), $"{name} is not a test"));
+    }
+
+    private static bool Exists(string name)
+    {
+        string[] parts = name.Split('.');
+        return typeof(CoverageTests).Assembly.GetType($"{typeof(CoverageTests).Namespace}.{parts[0]}")?.GetMethod(parts[1]) is not null;
+    }
+
+    [GeneratedRegex(@"`(\w+Tests\.\w+)`")]
+    private static partial Regex TestName();
+}

@@ -1,0 +1,154 @@
+using System.Globalization;
+using Pvmmap.ConformanceTests.Stage;
+
+namespace Pvmmap.ConformanceTests;
+
+/// <summary>What a call costs in memory and swap.</summary>
+public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
+{
+    private const ulong Data = 256 * MiB;
+
+    private string? _cgroup, _swap;
+
+    [Fact]
+    public void Pushed_and_released_the_two_never_hold_more_than_a_tenth_above_the_data()
+    {
+        Puppet caller = NewPuppet().LoadLibrary(), target = NewPuppet();
+        ulong small = caller.MapFilled(MiB, 9);
+        caller.Call(-target.Pid, small, MiB, 0, MmapFlags.Populate); // the library's runtime is not what is measured
+        EnterCgroup(caller.Pid, target.Pid);
+        ulong idle = Usage(), at = caller.MapFilled(Data, 1), place = target.Map(Data);
+        ResetPeak();
+        Assert.Equal(((long)place, Errno.None), caller.CallAndRelease(-target.Pid, at, Data, place, MmapFlags.Fixed));
+        target.AssertContent(place, Data, 1);
+        WaitForFills(target);
+        AssertPeak(idle);
+        target.AssertContent(place, Data, 1);
+    }
+
+    [Fact]
+    public void Between_two_others_the_released_source_is_freed_as_the_fill_goes()
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        EnterCgroup(source.Pid, target.Pid);
+        ulong idle = Usage(), at = source.MapFilled(Data, 1), place = target.Map(Data);
+        ResetPeak();
+        MmapResult result = Call(source, target, at, Data, place, MmapFlags.Fixed);
+        source.Unmap(at, Data);
+        AssertCompletes(result);
+        AssertPeak(idle);
+        target.AssertContent(place, Data, 1);
+    }
+
+    [Fact]
+    public void With_huge_pages_in_the_source_too()
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        EnterCgroup(source.Pid, target.Pid);
+        ulong idle = Usage(), at = source.MapHugeAligned(Data, Madv.HugePage), place = target.Map(Data);
+        source.Fill(at, Data, 1);
+        ResetPeak();
+        MmapResult result = Call(source, target, at, Data, place, MmapFlags.Fixed);
+        source.Unmap(at, Data);
+        AssertCompletes(result);
+        AssertPeak(idle);
+        target.AssertContent(place, Data, 1);
+    }
+
+    [Theory]
+    [MemberData(nameof(Ways))]
+    public void Swapped_out_pages_are_not_read_in_by_the_call(Way way)
+    {
+        EnableSwap();
+        const ulong Length = 64 * MiB;
+        (AddressSpace source, AddressSpace target) = Pair(way);
+        ulong at = source.MapHugeAligned(Length, Madv.NoHugePage);
+        if (source is OwnProcess) UnmapAtEnd(at, Length);
+        source.Fill(at, Length, 1);
+        source.Must(source.Advise(at, Length, Madv.PageOut), "madvise");
+        ulong swapped = Swapped(source.Pid, at, Length);
+        Assert.True(swapped > Length * 9 / 10, $"only {swapped} bytes could be swapped out");
+        ulong before = SwappedIn();
+        MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy);
+        ulong after = SwappedIn();
+        // other processes of the machine have nothing there: this swap is new
+        Assert.Equal(before, after);
+        Assert.Equal(swapped, Swapped(source.Pid, at, Length));
+        result.Duplication.Finish();
+        AssertCompletes(result);
+        target.AssertContent(result.Address, Length, 1);
+        source.AssertContent(at, Length, 1);
+    }
+
+    [Fact]
+    public void The_target_can_be_swapped_out_during_the_fill_and_after()
+    {
+        EnableSwap();
+        const ulong Length = 32 * MiB;
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(Length, 1);
+        MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy);
+        target.AssertContent(result.Address, Length / 2, 1);
+        target.Must(target.Advise(result.Address, Length, Madv.PageOut), "madvise");
+        target.AssertContent(result.Address, Length, 1);
+        result.Duplication.Finish();
+        AssertCompletes(result);
+        target.Must(target.Advise(result.Address, Length, Madv.PageOut), "madvise");
+        Assert.True(Swapped(target.Pid, result.Address, Length) > Length / 2);
+        target.AssertContent(result.Address, Length, 1);
+    }
+
+    public override void Dispose()
+    {
+        base.Dispose();
+        if (_swap is not null)
+        {
+            Theatre.Run("swapoff", $"/dev/{_swap}");
+            File.WriteAllText($"/sys/block/{_swap}/reset", "1");
+            File.WriteAllText($"{Machine.Zram}/hot_remove", _swap["zram".Length..]);
+        }
+        if (_cgroup is null) return;
+        Eventually.Holds(() => File.ReadAllText($"{_cgroup}/cgroup.procs").Length == 0, "the cgroup empties");
+        Directory.Delete(_cgroup);
+    }
+
+    private void EnterCgroup(params int[] pids)
+    {
+        Machine.RequireMemoryCgroup();
+        _cgroup = Directory.CreateDirectory($"{Machine.MemoryCgroups}/pvmmap-conformance-{Environment.ProcessId}").FullName;
+        foreach (int pid in pids) File.WriteAllText($"{_cgroup}/cgroup.procs", pid.ToString(CultureInfo.InvariantCulture));
+    }
+
+    private ulong Usage() => Number("memory.usage_in_bytes");
+
+    private void ResetPeak() => File.WriteAllText($"{_cgroup}/memory.max_usage_in_bytes", "0");
+
+    private void AssertPeak(ulong idle)
+    {
+        ulong peak = Number("memory.max_usage_in_bytes") - idle;
+        Assert.True(peak <= Data + Data / 10, $"{Data / MiB} MiB of data, at most {peak / (double)MiB:F1} MiB at a time");
+        Assert.True(peak >= Data, $"the peak of {peak} bytes does not even hold the data: nothing was measured");
+    }
+
+    private ulong Number(string file) => ulong.Parse(File.ReadAllText($"{_cgroup}/{file}"), CultureInfo.InvariantCulture);
+
+    private static void WaitForFills(Puppet target) =>
+        Eventually.Holds(() => Duplication.Running().All(running => running.TargetPid != target.Pid), "the fill ends");
+
+    /// <summary>A zram device of this test's own; the machine's may be in use.</summary>
+    private void EnableSwap()
+    {
+        Machine.RequireZram();
+        _swap = "zram" + File.ReadAllText($"{Machine.Zram}/hot_add").Trim();
+        File.WriteAllText($"/sys/block/{_swap}/disksize", "512M");
+        Assert.Equal(0, Theatre.Run("mkswap", $"/dev/{_swap}").Code);
+        (int code, string output) = Theatre.Run("swapon", "-p", "100", $"/dev/{_swap}");
+        Assert.True(code == 0, output);
+    }
+
+    private static ulong Swapped(int pid, ulong at, ulong length) =>
+        Smaps.Within(pid, at, length).Aggregate(0UL, (sum, vma) => sum + vma.Swapped);
+
+    private static ulong SwappedIn() => ulong.Parse(
+        File.ReadLines("/proc/vmstat").First(line => line.StartsWith("pswpin ", StringComparison.Ordinal))[7..], CultureInfo.InvariantCulture);
+}
