@@ -54,9 +54,10 @@ internal static class CopyCommand
         long start = Stopwatch.GetTimestamp();
         MmapResult result = ProcessVm.MmapBetween(from, to, range.Start, range.Length, at, flags);
         using Duplication fill = result.Duplication;
+        using FillProgress? progress = follow ? new FillProgress() : null;
         if (!json) Console.Out.Write(Describe(result));
 
-        bool followed = follow && FillProgress.Follow(fill);
+        bool followed = progress?.Follow(fill) == true;
         TimeSpan? filledAfter = fill.State == DuplicationState.Complete && followed ? Stopwatch.GetElapsedTime(start) : null;
         DuplicationState state = fill.State;
         if (json) JsonOutput.Write(Report.From(result, state, filledAfter), JsonOutput.Plain.Report);

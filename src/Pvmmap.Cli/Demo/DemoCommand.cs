@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using Spectre.Console;
 
 namespace Pvmmap.Cli.Demo;
@@ -34,8 +35,7 @@ internal static class DemoCommand
     private static int Run(string? path, ulong limit, bool json)
     {
         IAnsiConsole console = json ? Terminal.Silent : Terminal.Output;
-        DemoInput input = DemoInput.Open(path, limit);
-        RequireMemory(input);
+        DemoInput input = DemoInput.Open(path, limit, Room());
         Say(console, $"Input: {input.Description}");
         Say(console, $"       {Figures.Bytes(input.Length)}, SHA-256 {input.Sha256[..16]}...");
 
@@ -80,16 +80,12 @@ internal static class DemoCommand
         foreach (string note in report.Notes) Say(console, $"Note: {note}");
     }
 
-    private static void RequireMemory(DemoInput input)
+    /// <summary>Bytes of data that fit into memory twice, which is what process_vm_writev() needs.</summary>
+    private static ulong Room()
     {
-        // process_vm_writev() needs the data twice.
-        ulong available = (ulong)File.ReadLines("/proc/meminfo").Where(line => line.StartsWith("MemAvailable:", StringComparison.Ordinal))
-            .Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]).Select(long.Parse).First() * 1024;
-        if (input.Length > ulong.MaxValue / 4 || (input.Length * 2) + Headroom > available)
-        {
-            throw new IOException(
-                $"demo: {Figures.Bytes(input.Length)} do not fit twice into the {Figures.Bytes(available)} of memory that are free; take a part of it with --size");
-        }
+        ulong available = File.ReadLines("/proc/meminfo").Where(line => line.StartsWith("MemAvailable:", StringComparison.Ordinal))
+            .Select(line => ulong.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture) * 1024).First();
+        return (available - Math.Min(available, Headroom)) / 2;
     }
 
     private static string Times(double ratio, string more, string less) => ratio >= 1 ? $"{Figures.Ratio(ratio)} times {more}" : $"{Figures.Ratio(1 / ratio)} times {less}";
