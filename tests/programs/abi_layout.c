@@ -47,6 +47,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <asm/ucontext.h> /* needs signal.h before it */
+#include "process_vm_mmap.h"
 
 /* What the headers of Linux 6.1 (Debian 12) do not have yet: from the uapi headers of the version that is named. */
 

@@ -89,6 +89,7 @@ public class KernelAbiTests
     [
         LoadedBorder.Of(typeof(PageRange).Assembly),
         LoadedBorder.Of(typeof(KernelAbiTests).Assembly),
+        LoadedBorder.Of(typeof(Pvmmap.Cli.ExitCode).Assembly),
         FreestandingBorder.Of(Path.Combine(AppContext.BaseDirectory, "Pvmmap.Holder.dll")),
     ];
 
@@ -122,7 +123,7 @@ public class KernelAbiTests
     public void The_holder_and_the_library_lay_their_messages_out_alike()
     {
         var shared = s_borders[0].Structures.Where(type => type.Space == "Pvmmap.Holder").ToDictionary(type => type.Name);
-        BorderStructure[] freestanding = [.. s_borders[2].Structures.Where(type => shared.ContainsKey(type.Name))];
+        BorderStructure[] freestanding = [.. s_borders[^1].Structures.Where(type => shared.ContainsKey(type.Name))];
         Assert.Contains(freestanding, type => type.Name == "ControlPage");
         Assert.All(freestanding, type =>
         {
@@ -149,6 +150,22 @@ public class KernelAbiTests
         Assert.Equal((long)Protection.Read, headers["PROT_READ"]);
         Assert.Equal((long)Protection.Write, headers["PROT_WRITE"]);
         Assert.Equal((long)Protection.Execute, headers["PROT_EXEC"]);
+    }
+
+    [Fact]
+    public void The_flags_of_the_call_are_those_of_its_C_header()
+    {
+        Dictionary<string, MmapFlags> flags = new()
+        {
+            ["PVMMAP_FIXED"] = MmapFlags.Fixed,
+            ["PVMMAP_FIXED_NOREPLACE"] = MmapFlags.FixedNoReplace,
+            ["PVMMAP_MOVE"] = MmapFlags.Move,
+            ["PVMMAP_LAZY"] = MmapFlags.Lazy,
+            ["PVMMAP_POPULATE"] = MmapFlags.Populate,
+        };
+        Assert.Equal(Enum.GetValues<MmapFlags>().Where(flag => flag != MmapFlags.None), flags.Values.Order());
+        Dictionary<string, long> headers = CompiledHeaders.Ask(flags.Keys);
+        Assert.All(flags, pair => Assert.Equal((pair.Key, (long)pair.Value), (pair.Key, headers[pair.Key])));
     }
 
     private static IEnumerable<string> Differences(BorderStructure type, Dictionary<string, long> headers)
