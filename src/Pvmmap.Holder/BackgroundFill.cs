@@ -62,10 +62,10 @@ internal static unsafe class BackgroundFill
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {
             ControlSegment* segment = service->Segments + i;
-            // Other entries may be out of date, and before Linux 6.12 this ioctl takes VMAs from any userfaultfd; closing ours releases them.
-            if (segment->Length == 0 || segment->Zero != SegmentTable.Content || !Service.IsAlive(service, segment->Context))
+            // What was vacated may be another's by now, and older kernels take VMAs from any userfaultfd here; closing ours releases it.
+            if (segment->Length == 0 || segment->Zero == SegmentTable.Vacated || !Service.IsAlive(service, segment->Context))
                 continue;
-            content = true;
+            content |= segment->Zero == SegmentTable.Content;
             long result = Userfaultfd.Unregister(
                 service->Call, service->Contexts[segment->Context].Fd, segment->Destination, segment->Length);
             if (result == Kernel.EAGAIN)

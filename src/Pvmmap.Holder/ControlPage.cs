@@ -99,7 +99,7 @@ internal struct ControlSegment
     [FieldOffset(24)] public uint Context;
     /// <summary>
     /// 0: the source's content. 1: the target dropped these pages (MADV_DONTNEED): zero-fill, never the source's content.
-    /// 2: nothing is known of them any more, the tables were full: to be poisoned.
+    /// 2: nothing is known of them any more, the tables were full: to be poisoned. 3: moved away by mremap(): zero-fill, if still mapped at all.
     /// </summary>
     [FieldOffset(28)] public uint Zero;
 }

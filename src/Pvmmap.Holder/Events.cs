@@ -94,7 +94,7 @@ internal static unsafe class Events
                 Published.Write(&segment->Zero, SegmentTable.Zero);
             else
             {
-                SegmentTable.AddZero(service, context, first, last);
+                SegmentTable.AddZero(service, context, first, last, SegmentTable.Zero);
                 SegmentTable.Cut(service, i, first, last, mayStay: false);
             }
             Delivery.Forget(service, source, source + (last - first));
@@ -129,7 +129,7 @@ internal static unsafe class Events
                 Delivery.Forget(service, source, source + (last - first));
         }
         // With MREMAP_DONTUNMAP the old range stays registered, and empty.
-        SegmentTable.AddZero(service, context, from, from + length);
+        SegmentTable.AddZero(service, context, from, from + length, SegmentTable.Vacated);
     }
 
     private static void Fork(Service* service, uint parent, int file)
@@ -162,7 +162,7 @@ internal static unsafe class Events
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {
             ControlSegment* segment = service->Segments + i;
-            if (segment->Length == 0 || segment->Context != parent || segment->Zero == SegmentTable.Zero)
+            if (segment->Length == 0 || segment->Context != parent || SegmentTable.IsZero(segment->Zero))
                 continue;
             ulong position = segment->Destination;
             Outcome outcome = Outcome.Retry;
@@ -192,7 +192,7 @@ internal static unsafe class Events
                 continue;
             ulong destination = segment->Destination;
             ulong length = segment->Length;
-            if (SegmentTable.Add(service, child, destination, segment->Source, length, segment->Zero) || segment->Zero == SegmentTable.Zero)
+            if (SegmentTable.Add(service, child, destination, segment->Source, length, segment->Zero) || SegmentTable.IsZero(segment->Zero))
                 continue;
             lost = destination < lost ? destination : lost;
             lostEnd = destination + length > lostEnd ? destination + length : lostEnd;

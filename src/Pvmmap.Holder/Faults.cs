@@ -53,7 +53,7 @@ internal static unsafe class Faults
         ControlSegment* segment = SegmentTable.Find(service, context, page);
         if (segment == null)
             return AnswerUnknown(service, context, page);
-        if (segment->Zero == SegmentTable.Zero)
+        if (SegmentTable.IsZero(segment->Zero))
             return Delivery.ZeroPage(service, context, page);
         if (segment->Zero == SegmentTable.Poison)
             return Delivery.Poison(service, context, page, Kernel.PageSize);
@@ -118,7 +118,7 @@ internal static unsafe class Faults
                 long answer = Delivery.Probe(service, context, below - Kernel.PageSize, page + Kernel.PageSize);
                 if (answer == Kernel.EEXIST || answer == Kernel.EFAULT)
                 {
-                    SegmentTable.AddZero(service, context, below, page + Kernel.PageSize);
+                    SegmentTable.AddZero(service, context, below, page + Kernel.PageSize, SegmentTable.Zero);
                     return Delivery.ZeroPage(service, context, page);
                 }
                 if (answer == Kernel.EAGAIN)
@@ -129,7 +129,7 @@ internal static unsafe class Faults
                 long answer = Delivery.Probe(service, context, page, above + Kernel.PageSize);
                 if (answer == Kernel.EEXIST || answer == Kernel.EFAULT)
                 {
-                    SegmentTable.AddZero(service, context, page, above);
+                    SegmentTable.AddZero(service, context, page, above, SegmentTable.Zero);
                     return Delivery.ZeroPage(service, context, page);
                 }
                 if (answer == Kernel.EAGAIN)

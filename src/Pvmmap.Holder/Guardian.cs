@@ -49,7 +49,7 @@ internal static unsafe class Guardian
             for (uint i = 0; i < service->Control->SegmentCount; i++)
             {
                 ControlSegment* segment = service->Segments + i;
-                if (segment->Length == 0 || segment->Zero == SegmentTable.Zero || !Service.IsAlive(service, segment->Context))
+                if (segment->Length == 0 || SegmentTable.IsZero(segment->Zero) || !Service.IsAlive(service, segment->Context))
                     continue;
                 ulong end = segment->Destination + segment->Length;
                 ulong position = segment->Destination;

@@ -35,11 +35,16 @@ internal static unsafe class Loop
                 idleRounds = 0;
             else if (service->PendingCount != 0)
                 Relax(service);
-            else if (++idleRounds > SpinRounds)
+            else if (++idleRounds == SpinRounds)
+                CompleteIfDone(service);
+            else if (idleRounds > SpinRounds)
             {
                 Wait(service, IdleMilliseconds, out bool ready);
                 if (!ready)
-                    LookAround(service);
+                {
+                    EndDeadContexts(service);
+                    CompleteIfDone(service);
+                }
             }
         }
     }
@@ -82,9 +87,8 @@ internal static unsafe class Loop
         }
     }
 
-    private static void LookAround(Service* service)
+    private static void CompleteIfDone(Service* service)
     {
-        EndDeadContexts(service);
         if (service->FillEnded || Service.CountAlive(service) == 0)
             return;
         if (service->Control->BytesDone >= service->Control->BytesTotal && BackgroundFill.NothingLeft(service))

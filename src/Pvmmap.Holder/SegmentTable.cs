@@ -9,6 +9,7 @@ internal static unsafe class SegmentTable
     public const uint Content = 0;
     public const uint Zero = 1;
     public const uint Poison = 2;
+    public const uint Vacated = 3;
 
     /// <summary>Entries kept for pieces that no longer fit: they become <see cref="Poison"/> entries and are free again once poisoned.</summary>
     public const uint Reserve = 64;
@@ -63,12 +64,12 @@ internal static unsafe class SegmentTable
     }
 
     /// <summary>Zero-filled pages, joined to an entry next to them where there is one: programs often drop page after page.</summary>
-    public static bool AddZero(Service* service, uint context, ulong start, ulong end)
+    public static bool AddZero(Service* service, uint context, ulong start, ulong end, uint kind)
     {
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {
             ControlSegment* segment = service->Segments + i;
-            if (segment->Length == 0 || segment->Zero != Zero || segment->Context != context)
+            if (segment->Length == 0 || segment->Zero != kind || segment->Context != context)
                 continue;
             ulong segmentEnd = segment->Destination + segment->Length;
             if (start > segmentEnd || end < segment->Destination)
@@ -79,8 +80,11 @@ internal static unsafe class SegmentTable
             segment->Length = last - first;
             return true;
         }
-        return Add(service, context, start, 0, end - start, Zero);
+        return Add(service, context, start, 0, end - start, kind);
     }
+
+    /// <summary>Whether a page of this kind reads as zeros if nobody delivers it.</summary>
+    public static bool IsZero(uint kind) => kind == Zero || kind == Vacated;
 
     public static void Free(Service* service, uint index)
     {
