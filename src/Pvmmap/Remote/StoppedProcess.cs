@@ -220,18 +220,15 @@ internal sealed class StoppedProcess : IProcessCalls
         List<Vma> maps = Maps.Read(Pid);
         ulong at = AddressSpace.FindGap(maps, Trampoline.Length, avoid);
         signalFrame = SignalFrame.Write(tracer, thread, Pid, savedMask!.Value, maps);
+        // Made beforehand: between the next two calls the thread finds back, but would leave the pages.
+        byte[] content = Trampoline.Build(thread.Saved, savedMask.Value, signalFrame);
+        ulong? stack = signalFrame?.Stack - sizeof(ulong);
+        if (stack is { } slot) Write(slot, BitConverter.GetBytes(at + Trampoline.WayBackOffset));
         SyscallResult mapped = Borrowed(signalFrame?.Stack, SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, Memory.PROT_READ | Memory.PROT_WRITE,
             Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_FIXED_NOREPLACE, -1, 0);
         trampoline = (ulong)mapped.OrThrow("map a page in the process", Pid);
-        Write(trampoline, Trampoline.Code);
-        Write(trampoline + Trampoline.RegistersOffset, Trampoline.SavedState(thread.Saved, savedMask!.Value, signalFrame));
+        Write(trampoline, content);
         // From here on the way back is through the trampoline, which unmaps itself.
-        ulong? stack = null;
-        if (signalFrame is not null)
-        {
-            stack = signalFrame.Stack - sizeof(ulong);
-            Write(stack.Value, BitConverter.GetBytes(trampoline + Trampoline.WayBackOffset));
-        }
         Borrowed(stack, SystemCall.SYS_mprotect, (long)trampoline, (long)PageRange.PageSize, Memory.PROT_READ | Memory.PROT_EXEC)
             .OrThrow("make a page executable in the process", Pid, hint: "a security module forbids anonymous executable memory there");
         thread.Instruction = trampoline + Trampoline.SyscallOffset;

@@ -18,7 +18,6 @@ internal static class Trampoline
     public const ulong ForkOffset = 0x120;
 
     // The data page.
-    public const ulong RegistersOffset = DataOffset;
     public const ulong UndoOffset = DataOffset + 0x100;
     public const int UndoEntryBytes = 64;
     public const int UndoEntries = 16;
@@ -126,21 +125,23 @@ internal static class Trampoline
     ];
 
     /// <summary>
-    /// The saved part of the data page: what the thread needs to go on without us. With a signal frame it unmaps these two pages and returns
-    /// through the frame; without one they stay behind, and the thread's registers come from here. An interrupted system call is made to start
-    /// again, as the kernel would have done; only a signal that arrives in these very microseconds could tell the difference.
+    /// The code, and behind it what the thread needs to go on without us. With a signal frame it unmaps these two pages and returns through
+    /// the frame; without one they stay behind, and the registers come from here. An interrupted system call is made to start again, as the
+    /// kernel would have done; only a signal that arrives in these very microseconds could tell the difference.
     /// </summary>
-    public static byte[] SavedState(in Ptrace.Registers registers, ulong signalMask, SignalFrame? frame)
+    public static byte[] Build(in Ptrace.Registers registers, ulong signalMask, SignalFrame? frame)
     {
         Ptrace.Registers r = SystemCallRestart.Emulate(registers);
-        byte[] page = new byte[0xa8];
+        byte[] content = new byte[DataOffset + 0xa8];
+        Code.CopyTo(content);
+        Span<byte> data = content.AsSpan((int)DataOffset);
         ReadOnlySpan<ulong> slots = [r.Rax, r.Rbx, r.Rcx, r.Rdx, r.Rsi, r.Rdi, r.Rbp, r.Rsp, r.R8, r.R9, r.R10, r.R11, r.R12, r.R13, r.R14, r.R15, r.Rip];
-        for (int i = 0; i < slots.Length; i++) BinaryPrimitives.WriteUInt64LittleEndian(page.AsSpan(8 * i), slots[i]);
-        page[0x88] = (byte)r.Eflags;
-        page[0x89] = (byte)((r.Eflags >> 11) & 1);
-        BinaryPrimitives.WriteUInt64LittleEndian(page.AsSpan(0x90), signalMask);
-        BinaryPrimitives.WriteUInt64LittleEndian(page.AsSpan(0x98), frame?.Stack ?? 0);
-        BinaryPrimitives.WriteUInt64LittleEndian(page.AsSpan(0xa0), frame?.Instruction ?? 0);
-        return page;
+        for (int i = 0; i < slots.Length; i++) BinaryPrimitives.WriteUInt64LittleEndian(data[(8 * i)..], slots[i]);
+        data[0x88] = (byte)r.Eflags;
+        data[0x89] = (byte)((r.Eflags >> 11) & 1);
+        BinaryPrimitives.WriteUInt64LittleEndian(data[0x90..], signalMask);
+        BinaryPrimitives.WriteUInt64LittleEndian(data[0x98..], frame?.Stack ?? 0);
+        BinaryPrimitives.WriteUInt64LittleEndian(data[0xa0..], frame?.Instruction ?? 0);
+        return content;
     }
 }
