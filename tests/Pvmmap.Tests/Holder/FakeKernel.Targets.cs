@@ -10,7 +10,8 @@ internal sealed unsafe partial class FakeKernel
     /// <summary>In percent: how often something happens at a system call of the holder.</summary>
     public int Activity { get; set; } = 30;
 
-    public bool MayRemap { get; set; } = true;
+    /// <summary>Regions may grow, in place or with mremap().</summary>
+    public bool MayGrow { get; set; } = true;
 
     private void LetTargetsRun()
     {
@@ -56,13 +57,13 @@ internal sealed unsafe partial class FakeKernel
         bool removing = target.Events.Concat(target.Leaving).Any(happened => happened.Kind == Userfaultfd.EventRemove);
         if (what < 60) Touch(target, thread, RandomPage(target), write: Dice.Chance(30));
         else if (what < 66) Split(target);
-        else if (what < 68) GrowInPlace(target);
+        else if (what < 68 && MayGrow) GrowInPlace(target);
         else if (what < 70) Die(target);
         // A program that drops pages while another thread of it moves them gets one or the other: not tested.
         else if (removing) return;
         else if (what < 77) Unmap(target, thread);
         else if (what < 85) Remove(target, thread);
-        else if (what < 93 && MayRemap) Remap(target, thread);
+        else if (what < 93) Remap(target, thread);
         else if (Forks > 0) Fork(target, thread);
     }
 
@@ -160,7 +161,7 @@ internal sealed unsafe partial class FakeKernel
         int vma = target.Pages[start].Vma;
         while (target.Pages[end - PageSize].Vma != vma) end -= PageSize;
         bool keep = Dice.Chance(20);
-        int grow = !keep && Dice.Chance(25) ? 1 + Dice.Below(5) : 0;
+        int grow = MayGrow && !keep && Dice.Chance(25) ? 1 + Dice.Below(5) : 0;
         int length = (int)((end - start) / PageSize);
         ulong to = Dice.Chance(40) ? PlaceAgain(target, length + grow) : Reserve(length + grow);
         int moved = nextVma++, after = nextVma++;
@@ -227,6 +228,11 @@ internal sealed unsafe partial class FakeKernel
             thread.Fault = null;
             thread.InEvent = true;
         }
+    }
+
+    public void EndAllTargets()
+    {
+        foreach (FakeTarget target in Targets) Die(target);
     }
 
     private void Fork(FakeTarget target, FakeThread thread)

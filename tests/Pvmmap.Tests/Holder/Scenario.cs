@@ -34,7 +34,7 @@ internal sealed unsafe class Scenario : IDisposable
 
     public FakeTarget Target { get; }
 
-    /// <summary>The tables have room for few entries.</summary>
+    /// <summary>The tables have room for few entries. (Then a region must not grow into what an entry could not be cut from.)</summary>
     public bool Cramped { get; init; }
 
     public ControlPage* Control => Kernel.Control;
@@ -84,6 +84,7 @@ internal sealed unsafe class Scenario : IDisposable
     {
         if (!Cramped) return;
         Kernel.SourceMayBeLost = true;
+        Kernel.MayGrow = false;
         service->SegmentLimit = SegmentTable.Reserve + 10;
         service->ContextLimit = 3;
     }
