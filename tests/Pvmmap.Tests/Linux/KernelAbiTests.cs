@@ -16,6 +16,7 @@ public class KernelAbiTests
         "Memory.AddressSpaceEnd", // TASK_SIZE_MAX, not in a uapi header
         "Ptrace.UserCodeSegment64", // __USER_CS, not in a uapi header
         "Signals.MaskBytes", // sizeof of the kernel's sigset_t, which libc's is not
+        "DeliveredPositions",
         "UnixSocket.MaximumDescriptors",
         "SyscallResult",
         "WaitStatus",
