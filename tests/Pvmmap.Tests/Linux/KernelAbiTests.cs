@@ -40,6 +40,7 @@ public class KernelAbiTests
         "Boot.HighestDescriptor",
         "Boot.Ready",
         "Boot.Serving",
+        "DeliveredPositions",
         "Events",
         "Faults",
         "Guardian",
