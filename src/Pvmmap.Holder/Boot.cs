@@ -46,14 +46,17 @@ internal static unsafe class Boot
         Service service;
         Service.Initialize(&service, call, control);
         StartGuardian(&service);
-        control->Errors += Sweep(call, SystemCalls.pkey_mprotect, start, end);
-        control->BytesTotal = Pagemap.CountBytes(call, start, end);
         Send(call, Ready);
+        // While the caller looks at what was taken and prepares the target.
+        control->BytesTotal = Pagemap.CountBytes(call, start, end);
 
         if (!Receive(call, &first, &second))
             Kernel.Exit(call, 1);
         Kernel.MoveDescriptor(call, first, HolderFds.Userfaultfd);
         Kernel.SetNonblocking(call, HolderFds.Userfaultfd);
+        // Not without need: it walks every page.
+        if (control->Unreadable != 0)
+            control->Errors += Sweep(call, SystemCalls.pkey_mprotect, start, end);
 
         service.Contexts[0].Fd = HolderFds.Userfaultfd;
         service.Contexts[0].Alive = 1;
