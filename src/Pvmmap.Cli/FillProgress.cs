@@ -3,7 +3,10 @@ using Spectre.Console;
 
 namespace Pvmmap.Cli;
 
-/// <summary>Follows a fill until it ends: bytes, rate and time left on a terminal, nothing in a pipe. Ctrl-C ends the watching from the start on.</summary>
+/// <summary>
+/// Follows a fill until it ends: bytes, rate and time left on a terminal, nothing in a pipe. From the moment it is made, Ctrl-C ends the watching
+/// and no longer the process.
+/// </summary>
 internal sealed class FillProgress : IDisposable
 {
     private static readonly TimeSpan s_refresh = TimeSpan.FromMilliseconds(100);
@@ -32,7 +35,8 @@ internal sealed class FillProgress : IDisposable
         // On standard error, so that what is printed on standard output can be redirected by itself.
         return Terminal.Error.Progress()
             .AutoClear(true)
-            .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new DownloadedColumn(), new TransferSpeedColumn(), new RemainingTimeColumn())
+            .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new DownloadedColumn(), new TransferSpeedColumn(),
+                new RemainingTimeColumn())
             .Start(progress =>
             {
                 ProgressTask task = progress.AddTask("filling", maxValue: Math.Max(fill.BytesTotal, 1));

@@ -3,7 +3,7 @@ using System.Security.Cryptography;
 
 namespace Pvmmap.Cli.Demo;
 
-/// <summary>What the page server is sent: a file, or a folder as a tar stream. It can be written any number of times and is the same each time.</summary>
+/// <summary>What the page server is sent: a file, or a folder as a tar stream. It can be sent any number of times.</summary>
 internal sealed class DemoInput
 {
     private readonly string _path;
@@ -36,7 +36,8 @@ internal sealed class DemoInput
         DemoInput? input = tooLarge ? null : new DemoInput(path, Math.Min(limit, room + 1));
         if (input is null || input.Length > room)
         {
-            throw new IOException($"demo: {path}: more than {Figures.Bytes(room)}, which is what fits twice into the memory that is free; take a part of it with --size");
+            throw new IOException(
+                $"demo: {path}: more than the {Figures.Bytes(room)} that fit twice into the memory that is free; take a part of it with --size");
         }
 
         return input.Length > 0 ? input : throw new IOException($"demo: {path}: it is empty; name a file or folder with something in it");
@@ -86,7 +87,11 @@ internal sealed class DemoInput
             }
             else if (item is DirectoryInfo inner)
             {
-                tar.WriteEntry(new GnuTarEntry(TarEntryType.Directory, name + "/") { Mode = item.UnixFileMode, ModificationTime = item.LastWriteTimeUtc });
+                tar.WriteEntry(new GnuTarEntry(TarEntryType.Directory, name + "/")
+                {
+                    Mode = item.UnixFileMode,
+                    ModificationTime = item.LastWriteTimeUtc,
+                });
                 WriteFolder(tar, inner, name + "/", stream);
             }
             else

@@ -28,7 +28,8 @@ internal sealed class Tool : IDisposable
     public static string Path => System.IO.Path.Combine(Theatre.RepositoryRoot, "artifacts/bin/pvmmap");
 
     /// <summary>Starts it; the words of the line are its arguments.</summary>
-    public static Tool Start(FormattableString line) => new(line.ToString(CultureInfo.InvariantCulture).Split(' ', StringSplitOptions.RemoveEmptyEntries));
+    public static Tool Start(FormattableString line) =>
+        new(line.ToString(CultureInfo.InvariantCulture).Split(' ', StringSplitOptions.RemoveEmptyEntries));
 
     public static ToolResult Run(FormattableString line)
     {
