@@ -113,7 +113,7 @@ public sealed class ChainTests(Theatre theatre) : Scene(theatre)
         Puppet source = NewPuppet();
         Puppet[] targets = [.. Enumerable.Range(0, 8).Select(_ => NewPuppet())];
         ulong at = source.MapFilled(Length, 1);
-        ProcessSnapshot before = ProcessSnapshot.Take(source.Pid);
+        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid);
         MmapResult[] results = await AtOnce(targets.Select(target => (Func<MmapResult>)(() => Call(source, target, at, Length))));
         before.AssertUnchanged();
         for (int i = 0; i < 8; i++) targets[i].AssertContent(results[i].Address, Length, 1);
