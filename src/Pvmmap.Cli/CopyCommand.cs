@@ -8,8 +8,7 @@ internal static class CopyCommand
 {
     public static Command Create()
     {
-        var from = new Option<int>("--from") { Description = "Process to copy from.", HelpName = "PID", Required = true, CustomParser = ValueParsers.Pid };
-        var to = new Option<int>("--to") { Description = "Process to copy into.", HelpName = "PID", Required = true, CustomParser = ValueParsers.Pid };
+        Option<int> from = Process("--from", "Process to copy from."), to = Process("--to", "Process to copy into.");
         var range = new Option<AddressRange>("--range")
         {
             Description = $"What to copy: {AddressSyntax.Forms}. Rounded outward to whole pages.",
@@ -29,7 +28,8 @@ internal static class CopyCommand
         var populate = new Option<bool>("--populate") { Description = "Return when every page is in place." };
         var noWait = new Option<bool>("--no-wait") { Description = "Return as soon as the call has; the fill goes on behind it." };
         Option<bool> json = CommonOptions.Json();
-        var command = new Command("copy", "Duplicate a range of one process's memory into another, copy-on-write. Ctrl-C while it fills ends the display, not the fill.")
+        var command = new Command(
+            "copy", "Duplicate a range of one process's memory into another, copy-on-write. Ctrl-C while it fills ends the display, not the fill.")
         {
             from, to, range, at, fixedAt, noReplace, lazy, populate, noWait, json,
         };
@@ -44,19 +44,24 @@ internal static class CopyCommand
             MmapFlags flags = (parsed.GetValue(fixedAt) ? MmapFlags.Fixed : 0) | (parsed.GetValue(noReplace) ? MmapFlags.FixedNoReplace : 0)
                 | (parsed.GetValue(lazy) ? MmapFlags.Lazy : 0) | (parsed.GetValue(populate) ? MmapFlags.Populate : 0);
             bool follow = !parsed.GetValue(noWait) && !parsed.GetValue(lazy);
-            return Run(parsed.GetValue(from), parsed.GetValue(to), parsed.GetValue(range), parsed.GetValue(at) ?? 0, flags, follow, parsed.GetValue(json));
+            return Run(
+                parsed.GetValue(from), parsed.GetValue(to), parsed.GetValue(range), parsed.GetValue(at) ?? 0, flags, follow, parsed.GetValue(json));
         });
         return command;
     }
+
+    private static Option<int> Process(string name, string description) =>
+        new(name) { Description = description, HelpName = "PID", Required = true, CustomParser = ValueParsers.Pid };
 
     private static int Run(int from, int to, AddressRange range, ulong at, MmapFlags flags, bool follow, bool json)
     {
         long start = Stopwatch.GetTimestamp();
         MmapResult result = ProcessVm.MmapBetween(from, to, range.Start, range.Length, at, flags);
         using Duplication fill = result.Duplication;
+        using FillProgress? progress = follow ? new FillProgress() : null;
         if (!json) Console.Out.Write(Describe(result));
 
-        bool followed = follow && FillProgress.Follow(fill);
+        bool followed = progress?.Follow(fill) == true;
         TimeSpan? filledAfter = fill.State == DuplicationState.Complete && followed ? Stopwatch.GetElapsedTime(start) : null;
         DuplicationState state = fill.State;
         if (json) JsonOutput.Write(Report.From(result, state, filledAfter), JsonOutput.Plain.Report);
@@ -71,9 +76,11 @@ internal static class CopyCommand
 
         return state switch
         {
-            DuplicationState.TargetGone => Failure.Write($"copy: process {to} exited or unmapped the range before every page was in place; nothing is left to do"),
+            DuplicationState.TargetGone => Failure.Write(
+                $"copy: process {to} exited or unmapped the range before every page was in place; nothing is left to do"),
             DuplicationState.Lost => Failure.Write(
-                $"copy: the holder was destroyed before every page was in place; process {to} gets SIGBUS where one is missing, unmap the range there"),
+                $"copy: the holder was destroyed before every page was in place; process {to} gets SIGBUS where one is missing; "
+                + "unmap the range there"),
             _ => ExitCode.Done,
         };
     }
@@ -89,8 +96,9 @@ internal static class CopyCommand
     }
 
     /// <summary>What --json prints.</summary>
-    internal sealed record Report(string Address, string DataAddress, ulong Bytes, double CallTimeUs, double SourceStopTimeUs, double TargetStopTimeUs,
-        double? FilledAfterUs, int SourcePid, int TargetPid, int HolderPid, string State, IReadOnlyList<string> Notes)
+    internal sealed record Report(
+        string Address, string DataAddress, ulong Bytes, double CallTimeUs, double SourceStopTimeUs, double TargetStopTimeUs, double? FilledAfterUs,
+        int SourcePid, int TargetPid, int HolderPid, string State, IReadOnlyList<string> Notes)
     {
         public static Report From(MmapResult result, DuplicationState state, TimeSpan? filledAfter) => new(
             Figures.Hex(result.Address), Figures.Hex(result.DataAddress), result.Length, result.CallTime.TotalMicroseconds,

@@ -9,14 +9,15 @@ internal static class DoctorCommand
     public static Command Create()
     {
         Option<bool> json = CommonOptions.Json();
-        var command = new Command("doctor", "Check each capability that the call needs and name the cure for what is missing. Exit code 1 if a required one is.") { json };
+        var command = new Command(
+            "doctor", "Check each capability that the call needs and name the cure for what is missing. Exit code 1 if a required one is.") { json };
         command.SetAction(parsed => Run(parsed.GetValue(json)));
         return command;
     }
 
     private static int Run(bool json)
     {
-        CapabilityRow[] rows = [.. Capabilities.Probe().Select(c => new CapabilityRow(c.Name, c.Present, c.Required, c.Detail, c.Present ? null : c.Cure))];
+        CapabilityRow[] rows = [.. Capabilities.Probe().Select(CapabilityRow.From)];
         if (json) JsonOutput.Write(rows, JsonOutput.Plain.CapabilityRowArray);
         else Render(rows, Terminal.Output);
         return rows.Any(row => row is { Required: true, Present: false }) ? ExitCode.Failed : ExitCode.Done;
@@ -40,5 +41,8 @@ internal static class DoctorCommand
     }
 
     /// <summary>One capability.</summary>
-    internal sealed record CapabilityRow(string Name, bool Present, bool Required, string Detail, string? Cure);
+    internal sealed record CapabilityRow(string Name, bool Present, bool Required, string Detail, string? Cure)
+    {
+        public static CapabilityRow From(Capability found) => new(found.Name, found.Present, found.Required, found.Detail, found.Cure);
+    }
 }

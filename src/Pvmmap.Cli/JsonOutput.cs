@@ -16,7 +16,8 @@ namespace Pvmmap.Cli;
 internal sealed partial class JsonOutput : JsonSerializerContext
 {
     // The output goes to a terminal or a program, never into HTML: quotes and '>' stay as they are.
-    public static JsonOutput Plain => field ??= new(new JsonSerializerOptions(Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+    public static JsonOutput Plain => field ??=
+        new(new JsonSerializerOptions(Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
 
     public static void Write<T>(T value, JsonTypeInfo<T> type) => Console.Out.WriteLine(JsonSerializer.Serialize(value, type));
 }

@@ -45,7 +45,8 @@ internal static class MapCommand
 
     /// <summary>One VMA.</summary>
     internal sealed record VmaRow(
-        string Start, string End, string Permissions, ulong Size, ulong Resident, ulong Swapped, ulong AnonymousHugePages, Filling? Filling, string Name)
+        string Start, string End, string Permissions, ulong Size, ulong Resident, ulong Swapped, ulong AnonymousHugePages, Filling? Filling,
+        string Name)
     {
         public static VmaRow From(SmapsEntry entry, IEnumerable<Duplication> fills)
         {

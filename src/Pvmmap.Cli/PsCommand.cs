@@ -36,10 +36,12 @@ internal static class PsCommand
     }
 
     /// <summary>One fill.</summary>
-    internal sealed record FillRow(int HolderPid, int GuardianPid, int SourcePid, int TargetPid, string Address, ulong Size, ulong BytesTotal, ulong BytesToGo,
+    internal sealed record FillRow(
+        int HolderPid, int GuardianPid, int SourcePid, int TargetPid, string Address, ulong Size, ulong BytesTotal, ulong BytesToGo,
         ulong FaultsServed, long AgeUs, string State)
     {
-        public static FillRow From(Duplication fill) => new(fill.HolderPid, fill.GuardianPid, fill.SourcePid, fill.TargetPid, Figures.Hex(fill.Address), fill.Length,
-            fill.BytesTotal, Math.Min(fill.BytesToGo, fill.BytesTotal), fill.FaultsServed, (long)fill.Age.TotalMicroseconds, fill.State.Word());
+        public static FillRow From(Duplication fill) => new(
+            fill.HolderPid, fill.GuardianPid, fill.SourcePid, fill.TargetPid, Figures.Hex(fill.Address), fill.Length, fill.BytesTotal,
+            Math.Min(fill.BytesToGo, fill.BytesTotal), fill.FaultsServed, (long)fill.Age.TotalMicroseconds, fill.State.Word());
     }
 }

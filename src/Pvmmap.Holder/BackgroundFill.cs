@@ -82,6 +82,7 @@ internal static unsafe class BackgroundFill
         bool all = service->Pass == FillPass.All;
         service->FoundInPass = false;
         service->Pass = FillPass.All;
+        Service.ResetDelivered(service);
         if (!all || again)
             return true;
         Complete(service);
@@ -91,22 +92,29 @@ internal static unsafe class BackgroundFill
     // Copies a run to wherever it is owed: to several segments, several contexts, or nobody.
     private static Outcome Deliver(Service* service, ulong start, ulong end)
     {
-        for (uint i = 0; i < service->Control->SegmentCount; i++)
+        for (uint context = 0; context < service->Control->ContextCount; context++)
         {
-            ControlSegment* segment = service->Segments + i;
-            if (segment->Length == 0 || segment->Zero != SegmentTable.Content)
-                continue;
-            ulong segmentEnd = segment->Source + segment->Length;
-            ulong first = start > segment->Source ? start : segment->Source;
-            ulong last = end < segmentEnd ? end : segmentEnd;
-            if (first >= last)
-                continue;
-            uint context = segment->Context;
-            Outcome outcome = Delivery.Copy(service, context, segment->Destination + (first - segment->Source), first, last - first);
-            if (outcome == Outcome.Gone)
-                Delivery.EndContext(service, context);
-            if (outcome != Outcome.Done)
-                return outcome;
+            ulong* position = &service->Delivered.First + context;
+            if (*position < start)
+                *position = start;
+            while (*position < end && Service.IsAlive(service, context))
+            {
+                ControlSegment* segment = SegmentTable.NextContent(service, context, *position, end);
+                if (segment == null)
+                {
+                    *position = end;
+                    break;
+                }
+                if (*position < segment->Source)
+                    *position = segment->Source;
+                ulong segmentEnd = segment->Source + segment->Length;
+                Outcome outcome = Delivery.Copy(
+                    service, context, segment->Destination + (*position - segment->Source), position, end < segmentEnd ? end : segmentEnd);
+                if (outcome == Outcome.Gone)
+                    Delivery.EndContext(service, context);
+                if (outcome != Outcome.Done)
+                    return outcome;
+            }
         }
         return Outcome.Done;
     }
@@ -142,27 +150,37 @@ internal static unsafe class SegmentsToPoison
         return false;
     }
 
-    /// <summary>Poisons what can be poisoned now and frees those entries.</summary>
+    /// <summary>Poisons what can be poisoned now; the entries shrink, and are free when all of their pages are.</summary>
     public static void Serve(Service* service)
     {
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {
             ControlSegment* segment = service->Segments + i;
-            if (segment->Length == 0 || segment->Zero != SegmentTable.Poison)
+            // Where poisoning has failed before, the entries stay: their pages wait.
+            if (segment->Length == 0 || segment->Zero != SegmentTable.Poison || service->Withheld != 0)
                 continue;
-            uint context = segment->Context;
-            if (Service.IsAlive(service, context))
-            {
-                Outcome outcome = Delivery.Poison(service, context, segment->Destination, segment->Length);
-                if (outcome == Outcome.Retry || service->Control->Withheld != 0)
-                    continue;
-                if (outcome == Outcome.Gone)
-                {
-                    Delivery.EndContext(service, context);
-                    continue;
-                }
-            }
-            SegmentTable.Free(service, i);
+            if (ServeEntry(service, i) == Outcome.Gone)
+                Delivery.EndContext(service, segment->Context);
         }
+    }
+
+    /// <summary>Poisons what can be poisoned of one entry now; <see cref="Outcome.Done"/> when that is all of it.</summary>
+    public static Outcome ServeEntry(Service* service, uint index)
+    {
+        ControlSegment* segment = service->Segments + index;
+        uint withheld = service->Withheld;
+        ulong end = segment->Destination + segment->Length;
+        ulong position = segment->Destination;
+        Outcome outcome = Delivery.PoisonUntil(service, service->Contexts[segment->Context].Fd, &position, end);
+        if (service->Withheld != withheld)
+            return outcome;
+        if (position == end)
+            SegmentTable.Free(service, index);
+        else
+        {
+            Published.Write(&segment->Destination, position);
+            Published.Write(&segment->Length, end - position);
+        }
+        return outcome;
     }
 }

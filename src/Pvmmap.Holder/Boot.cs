@@ -20,7 +20,7 @@ internal static unsafe class Boot
     [SkipLocalsInit]
     public static void Run(HolderBootArguments* arguments)
     {
-        SystemCall call = (SystemCall)arguments->Syscall;
+        KernelEntry call = (KernelEntry)arguments->Syscall;
         ulong start = arguments->SourceStart;
         ulong end = start + arguments->SourceLength;
         Detach(call, arguments);
@@ -46,14 +46,17 @@ internal static unsafe class Boot
         Service service;
         Service.Initialize(&service, call, control);
         StartGuardian(&service);
-        control->Errors += Sweep(call, SystemCalls.pkey_mprotect, start, end);
-        control->BytesTotal = Pagemap.CountBytes(call, start, end);
         Send(call, Ready);
+        // While the caller looks at what was taken and prepares the target.
+        control->BytesTotal = Pagemap.CountBytes(call, start, end);
 
         if (!Receive(call, &first, &second))
             Kernel.Exit(call, 1);
         Kernel.MoveDescriptor(call, first, HolderFds.Userfaultfd);
         Kernel.SetNonblocking(call, HolderFds.Userfaultfd);
+        // Not without need: it walks every page.
+        if (control->Unreadable != 0)
+            control->Errors += Sweep(call, SystemCalls.pkey_mprotect, start, end);
 
         service.Contexts[0].Fd = HolderFds.Userfaultfd;
         service.Contexts[0].Alive = 1;
@@ -66,7 +69,7 @@ internal static unsafe class Boot
         Loop.Run(&service);
     }
 
-    private static void Detach(SystemCall call, HolderBootArguments* arguments)
+    private static void Detach(KernelEntry call, HolderBootArguments* arguments)
     {
         const long block = 0;
         ulong all = ulong.MaxValue;
@@ -83,7 +86,7 @@ internal static unsafe class Boot
     }
 
     // Unmaps everything but the image and the source range.
-    private static void KeepOnly(SystemCall call, HolderBootArguments* arguments)
+    private static void KeepOnly(KernelEntry call, HolderBootArguments* arguments)
     {
         ulong firstStart = arguments->ImageStart;
         ulong firstEnd = firstStart + arguments->ImageLength;
@@ -105,7 +108,7 @@ internal static unsafe class Boot
 
     // Does it to the whole range, or, where one sealed VMA (vDSO, mseal) makes the whole fail, to all but that. Returns how many pages refused.
     // A source page may be unreadable by its protection or by its protection key.
-    private static ulong Sweep(SystemCall call, long number, ulong start, ulong end)
+    private static ulong Sweep(KernelEntry call, long number, ulong start, ulong end)
     {
         ulong refused = 0;
         ulong piece = end - start;
@@ -131,7 +134,7 @@ internal static unsafe class Boot
 
     private static void StartGuardian(Service* service)
     {
-        SystemCall call = service->Call;
+        KernelEntry call = service->Call;
         long self = call(SystemCalls.getpid, 0, 0, 0, 0, 0, 0);
         long pidfd = call(SystemCalls.pidfd_open, self, 0, 0, 0, 0, 0);
         if (pidfd < 0)
@@ -149,12 +152,12 @@ internal static unsafe class Boot
         service->Control->GuardianPid = (int)guardian;
     }
 
-    private static void Send(SystemCall call, byte message) =>
+    private static void Send(KernelEntry call, byte message) =>
         call(SystemCalls.sendto, HolderFds.Socket, (long)&message, 1, MSG_NOSIGNAL, 0, 0);
 
     // One message with one or two descriptors; -1 for a second one that is not there. False when the caller is gone.
     [SkipLocalsInit]
-    private static bool Receive(SystemCall call, int* first, int* second)
+    private static bool Receive(KernelEntry call, int* first, int* second)
     {
         const ulong headerLength = 16;
         byte content;

@@ -45,6 +45,9 @@ internal unsafe struct ControlPage
     /// <summary>Largest background batch, bytes, a multiple of the page size.</summary>
     [FieldOffset(0x58)] public ulong BatchBytes;
 
+    /// <summary>1: some of the range is protected against reading, which the holder has to lift in its copy.</summary>
+    [FieldOffset(0x60)] public uint Unreadable;
+
     // Counters.
     /// <summary>Populated bytes (present or swapped, not the zero page) that the range had when the holder was made.</summary>
     [FieldOffset(0x80)] public ulong BytesTotal;

@@ -1,5 +1,3 @@
-using System.Runtime.InteropServices;
-
 namespace Pvmmap.Holder.Freestanding;
 
 internal enum Outcome
@@ -15,16 +13,19 @@ internal enum Outcome
 /// <summary>Puts pages into a target, or poison, and drops them from the holder: what each errno of an ioctl means stands here.</summary>
 internal static unsafe class Delivery
 {
-    /// <summary>Copies source pages to a context's address; pages that are there already and addresses that are unmapped are passed over.</summary>
-    public static Outcome Copy(Service* service, uint context, ulong destination, ulong source, ulong length)
+    /// <summary>
+    /// Copies source pages, up to <paramref name="end"/>, to a context's address; <paramref name="source"/> follows the progress. Pages that are
+    /// there already and addresses that are unmapped are passed over.
+    /// </summary>
+    public static Outcome Copy(Service* service, uint context, ulong destination, ulong* source, ulong end)
     {
         int file = service->Contexts[context].Fd;
-        ulong piece = length;
-        while (length > 0)
+        ulong piece = end - *source;
+        while (*source < end)
         {
-            if (piece > length)
-                piece = length;
-            long result = Userfaultfd.Copy(service->Call, file, destination, source, piece);
+            if (piece > end - *source)
+                piece = end - *source;
+            long result = Userfaultfd.Copy(service->Call, file, destination, *source, piece);
             ulong done = Kernel.PageSize;
             if (result > 0)
             {
@@ -56,8 +57,7 @@ internal static unsafe class Delivery
                 }
             }
             destination += done;
-            source += done;
-            length -= done;
+            *source += done;
         }
         return Outcome.Done;
     }
@@ -148,13 +148,24 @@ internal static unsafe class Delivery
     /// Asks about a range of a target without changing it, by a copy from an address where the holder has nothing: ENOENT says that it is not
     /// within one registered VMA, ESRCH that the address space is gone, EFAULT or EEXIST that it is within one.
     /// </summary>
-    public static long Probe(Service* service, uint context, ulong start, ulong end)
+    public static long Probe(Service* service, int file, ulong start, ulong end)
     {
         // The holder has nothing but its image, the range and the control page, and neither of the others lies this low.
         const ulong low = 0x10000;
         ulong nowhere = service->Control->SourceStart > low * 2 ? low : SystemCalls.AddressSpaceEnd - (end - start);
-        return Userfaultfd.Copy(service->Call, service->Contexts[context].Fd, start, nowhere, end - start);
+        return Userfaultfd.Copy(service->Call, file, start, nowhere, end - start);
     }
+
+    /// <summary>Whether the address space behind a userfaultfd is gone; the descriptor itself does not tell.</summary>
+    public static bool IsGone(Service* service, int file)
+    {
+        const ulong lastPage = SystemCalls.AddressSpaceEnd - Kernel.PageSize;
+        return Probe(service, file, lastPage, SystemCalls.AddressSpaceEnd) == Kernel.ESRCH;
+    }
+
+    /// <summary>Whether a descriptor is a userfaultfd: others say EBADF or ENOTTY.</summary>
+    public static bool IsUserfaultfd(Service* service, int file) =>
+        Userfaultfd.Wake(service->Call, file, SystemCalls.AddressSpaceEnd - Kernel.PageSize, Kernel.PageSize) == 0;
 
     /// <summary>Drops source pages that nobody is owed any more.</summary>
     public static void Forget(Service* service, ulong start, ulong end)

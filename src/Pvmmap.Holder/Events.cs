@@ -60,11 +60,12 @@ internal static unsafe class Events
     private static void Unmap(Service* service, uint context, ulong start, ulong end)
     {
         service->Control->Unmaps++;
-        Discard(service, context, start, end);
+        // What stays for want of room does no harm: nothing is mapped there, so the copy says ENOENT.
+        Discard(service, context, start, end, mayStay: true);
     }
 
     // Takes [start, end) from the context's segments.
-    private static void Discard(Service* service, uint context, ulong start, ulong end)
+    private static void Discard(Service* service, uint context, ulong start, ulong end, bool mayStay)
     {
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {
@@ -73,8 +74,7 @@ internal static unsafe class Events
                 continue;
             ulong source = segment->Source + (first - segment->Destination);
             bool content = segment->Zero == SegmentTable.Content;
-            // What stays for want of room does no harm: nothing is mapped there, so the copy says ENOENT.
-            if (SegmentTable.Cut(service, i, first, last, mayStay: true) && content)
+            if (SegmentTable.Cut(service, i, first, last, mayStay) && content)
                 Delivery.Forget(service, source, source + (last - first));
         }
     }
@@ -108,7 +108,7 @@ internal static unsafe class Events
             return;
         // Whatever we believed to be at the new place is gone. (But when an event is applied again, it may be what has moved there already.)
         if (!service->Recovering)
-            Discard(service, context, to, to + length);
+            Discard(service, context, to, to + length, mayStay: false);
         uint before = service->Control->SegmentCount;
         for (uint i = 0; i < before; i++)
         {
@@ -143,13 +143,15 @@ internal static unsafe class Events
         }
         while (child < service->Control->ContextCount && Service.IsAlive(service, child))
             child++;
-        if (child == ControlPage.MaximumContexts)
+        if (child == service->ContextLimit)
         {
             PoisonStranger(service, parent, file);
             return;
         }
         Kernel.SetNonblocking(service->Call, file);
         CopySegments(service, parent, child);
+        // What the parent has, the child has too.
+        (&service->Delivered.First)[child] = (&service->Delivered.First)[parent];
         service->Contexts[child].Fd = file;
         if (child == service->Control->ContextCount)
             Published.Write(&service->Control->ContextCount, child + 1);

@@ -91,13 +91,14 @@ internal static unsafe class Faults
             Userfaultfd.Wake(service->Call, file, page, Kernel.PageSize);
             return Outcome.Done;
         }
-        return result == Kernel.EAGAIN ? Outcome.Retry : Delivery.Copy(service, context, page, source, Kernel.PageSize);
+        return result == Kernel.EAGAIN ? Outcome.Retry : Delivery.Copy(service, context, page, &source, source + Kernel.PageSize);
     }
 
     // A region that grew in place (mremap(), a stack) reports no event: what lies in one VMA with a known segment is new, and so zero.
     // What does not is an address we lost track of: SIGBUS rather than zeros.
     private static Outcome AnswerUnknown(Service* service, uint context, ulong page)
     {
+        int file = service->Contexts[context].Fd;
         ulong below = 0;
         ulong above = ulong.MaxValue;
         for (uint i = 0; i < service->Control->SegmentCount; i++)
@@ -115,7 +116,7 @@ internal static unsafe class Faults
         {
             if (below != 0)
             {
-                long answer = Delivery.Probe(service, context, below - Kernel.PageSize, page + Kernel.PageSize);
+                long answer = Delivery.Probe(service, file, below - Kernel.PageSize, page + Kernel.PageSize);
                 if (answer == Kernel.EEXIST || answer == Kernel.EFAULT)
                 {
                     SegmentTable.AddZero(service, context, below, page + Kernel.PageSize, SegmentTable.Zero);
@@ -126,7 +127,7 @@ internal static unsafe class Faults
             }
             if (above != ulong.MaxValue)
             {
-                long answer = Delivery.Probe(service, context, page, above + Kernel.PageSize);
+                long answer = Delivery.Probe(service, file, page, above + Kernel.PageSize);
                 if (answer == Kernel.EEXIST || answer == Kernel.EFAULT)
                 {
                     SegmentTable.AddZero(service, context, page, above, SegmentTable.Zero);

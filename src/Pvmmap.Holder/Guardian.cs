@@ -51,22 +51,10 @@ internal static unsafe class Guardian
                 ControlSegment* segment = service->Segments + i;
                 if (segment->Length == 0 || SegmentTable.IsZero(segment->Zero) || !Service.IsAlive(service, segment->Context))
                     continue;
-                ulong end = segment->Destination + segment->Length;
-                ulong position = segment->Destination;
-                Outcome outcome = Delivery.PoisonUntil(service, service->Contexts[segment->Context].Fd, &position, end);
+                Outcome outcome = SegmentsToPoison.ServeEntry(service, i);
                 if (outcome == Outcome.Gone)
-                {
                     Delivery.EndContext(service, segment->Context);
-                    continue;
-                }
-                if (position == end)
-                    SegmentTable.Free(service, i);
-                else
-                {
-                    segment->Destination = position;
-                    segment->Length = end - position;
-                    retry = true;
-                }
+                retry |= outcome == Outcome.Retry;
             }
             if (retry && messages == 0)
                 Kernel.Yield(service->Call);
@@ -77,7 +65,7 @@ internal static unsafe class Guardian
     private static void Hold(Service* service)
     {
         Published.Write(&service->Control->State, ControlState.Lost);
-        while (Service.CountAlive(service) != 0)
+        while (Loop.AnybodyLeft(service))
         {
             Loop.Wait(service, IdleMilliseconds, out bool ready);
             for (uint i = 0; i < service->Control->ContextCount; i++)

@@ -1,5 +1,5 @@
 // The kernel, as the freestanding code sees it: a managed function pointer, because an unmanaged one makes the compiler insert GC polls.
-global using unsafe SystemCall = delegate*<long, long, long, long, long, long, long, long>;
+global using unsafe KernelEntry = delegate*<long, long, long, long, long, long, long, long>;
 
 using System.Runtime.InteropServices;
 
@@ -26,26 +26,26 @@ internal static unsafe class Kernel
     public const int PollIn = 1;
     private const int PR_SET_NAME = 15;
 
-    public static long Read(SystemCall call, int file, void* buffer, long length) =>
+    public static long Read(KernelEntry call, int file, void* buffer, long length) =>
         call(SystemCalls.read, file, (long)buffer, length, 0, 0, 0);
 
-    public static long Close(SystemCall call, int file) => call(SystemCalls.close, file, 0, 0, 0, 0, 0);
+    public static long Close(KernelEntry call, int file) => call(SystemCalls.close, file, 0, 0, 0, 0, 0);
 
-    public static long Ioctl(SystemCall call, int file, ulong request, void* argument) =>
+    public static long Ioctl(KernelEntry call, int file, ulong request, void* argument) =>
         call(SystemCalls.ioctl, file, (long)request, (long)argument, 0, 0, 0);
 
-    public static void Yield(SystemCall call) => call(SystemCalls.sched_yield, 0, 0, 0, 0, 0, 0);
+    public static void Yield(KernelEntry call) => call(SystemCalls.sched_yield, 0, 0, 0, 0, 0, 0);
 
     /// <summary>Tells the kernel that these pages of ours are not needed any more (MADV_DONTNEED).</summary>
-    public static long DontNeed(SystemCall call, ulong start, ulong end) =>
+    public static long DontNeed(KernelEntry call, ulong start, ulong end) =>
         call(SystemCalls.madvise, (long)start, (long)(end - start), 4, 0, 0, 0);
 
     /// <summary>A child of ours gets the mapping without its pages (MADV_WIPEONFORK).</summary>
-    public static long WipeOnFork(SystemCall call, ulong start, ulong end) =>
+    public static long WipeOnFork(KernelEntry call, ulong start, ulong end) =>
         call(SystemCalls.madvise, (long)start, (long)(end - start), 18, 0, 0, 0);
 
     /// <summary>Waits for input on any of the descriptors.</summary>
-    public static long Poll(SystemCall call, PollDescriptor* descriptors, uint count, long milliseconds)
+    public static long Poll(KernelEntry call, PollDescriptor* descriptors, uint count, long milliseconds)
     {
         TimeSpecification timeout;
         timeout.Seconds = milliseconds >= 1000 ? 1 : 0;
@@ -54,7 +54,7 @@ internal static unsafe class Kernel
     }
 
     /// <summary>CLOCK_MONOTONIC in nanoseconds.</summary>
-    public static ulong Now(SystemCall call)
+    public static ulong Now(KernelEntry call)
     {
         TimeSpecification now;
         now.Seconds = 0;
@@ -64,7 +64,7 @@ internal static unsafe class Kernel
     }
 
     /// <summary>Names this process: <paramref name="first"/> and <paramref name="second"/> are the bytes, little-endian, zero-ended.</summary>
-    public static void SetName(SystemCall call, ulong first, ulong second)
+    public static void SetName(KernelEntry call, ulong first, ulong second)
     {
         Words2 name;
         name.First = first;
@@ -73,7 +73,7 @@ internal static unsafe class Kernel
     }
 
     /// <summary>A userfaultfd that blocks in read() would stop the whole loop, and poll() refuses it.</summary>
-    public static void SetNonblocking(SystemCall call, int file)
+    public static void SetNonblocking(KernelEntry call, int file)
     {
         long flags = call(SystemCalls.fcntl, file, 3, 0, 0, 0, 0);
         if (flags >= 0)
@@ -81,7 +81,7 @@ internal static unsafe class Kernel
     }
 
     /// <summary>Moves a descriptor to the given number.</summary>
-    public static void MoveDescriptor(SystemCall call, int file, int number)
+    public static void MoveDescriptor(KernelEntry call, int file, int number)
     {
         if (file == number)
             return;
@@ -89,7 +89,7 @@ internal static unsafe class Kernel
         Close(call, file);
     }
 
-    public static void Exit(SystemCall call, int code)
+    public static void Exit(KernelEntry call, int code)
     {
         for (;;)
             call(SystemCalls.exit_group, code, 0, 0, 0, 0, 0);

@@ -6,6 +6,7 @@ namespace Pvmmap.Holder.Freestanding;
 internal static unsafe class Loop
 {
     private const long IdleMilliseconds = 250;
+    private const int HighestDescriptor = 1024;
     private const long BackoffMilliseconds = 5;
     /// <summary>Empty rounds before the holder sleeps: a fault that comes within some microseconds is answered without a wake-up.</summary>
     private const uint SpinRounds = 64;
@@ -23,7 +24,12 @@ internal static unsafe class Loop
             Faults.ServePending(service);
             SegmentsToPoison.Serve(service);
             if (Service.CountAlive(service) == 0)
-                End(service, ControlState.TargetGone);
+            {
+                if (!AnybodyLeft(service))
+                    End(service, ControlState.TargetGone);
+                Wait(service, IdleMilliseconds, out _);
+                continue;
+            }
 
             if (!service->FillEnded && BackgroundFill.IsWanted(service))
             {
@@ -81,10 +87,27 @@ internal static unsafe class Loop
     {
         for (uint i = 0; i < service->Control->ContextCount; i++)
         {
-            const ulong lastPage = SystemCalls.AddressSpaceEnd - Kernel.PageSize;
-            if (Service.IsAlive(service, i) && Delivery.Probe(service, i, lastPage, SystemCalls.AddressSpaceEnd) == Kernel.ESRCH)
+            if (Service.IsAlive(service, i) && Delivery.IsGone(service, service->Contexts[i].Fd))
                 Delivery.EndContext(service, i);
         }
+    }
+
+    /// <summary>Whether anybody would read zeros if our userfaultfds were closed: a context, or a child for which there was no room.</summary>
+    public static bool AnybodyLeft(Service* service)
+    {
+        if (Service.CountAlive(service) != 0)
+            return true;
+        bool stranger = false;
+        for (int file = 0; service->Control->Withheld != 0 && file < HighestDescriptor; file++)
+        {
+            if (file == HolderFds.Control || file == HolderFds.Pagemap || file == HolderFds.HolderPidfd)
+                continue;
+            if (Delivery.IsGone(service, file))
+                Kernel.Close(service->Call, file);
+            else
+                stranger |= Delivery.IsUserfaultfd(service, file);
+        }
+        return stranger;
     }
 
     private static void CompleteIfDone(Service* service)

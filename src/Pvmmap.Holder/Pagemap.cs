@@ -56,7 +56,7 @@ internal static unsafe class Pagemap
     /// Finds the first run of populated pages in the range: present, and with <paramref name="swapped"/> swapped out too, but not the zero page.
     /// Returns 1, 0 when there is none, or a negated errno. The run is at most <paramref name="maximum"/> bytes long.
     /// </summary>
-    public static long Next(SystemCall call, ulong start, ulong end, ulong maximum, bool swapped, PopulatedRun* run)
+    public static long Next(KernelEntry call, ulong start, ulong end, ulong maximum, bool swapped, PopulatedRun* run)
     {
         Region region;
         region.Start = 0;
@@ -73,7 +73,7 @@ internal static unsafe class Pagemap
 
     /// <summary>Populated bytes in the range, present or swapped.</summary>
     [SkipLocalsInit]
-    public static ulong CountBytes(SystemCall call, ulong start, ulong end)
+    public static ulong CountBytes(KernelEntry call, ulong start, ulong end)
     {
         Regions buffer;
         Region* regions = &buffer.First;
@@ -93,7 +93,7 @@ internal static unsafe class Pagemap
     }
 
     private static long Scan(
-        SystemCall call, ulong start, ulong end, ulong maximumPages, bool swapped, Region* regions, ulong length, out ulong walkEnd)
+        KernelEntry call, ulong start, ulong end, ulong maximumPages, bool swapped, Region* regions, ulong length, out ulong walkEnd)
     {
         ScanArgument argument;
         argument.Size = (ulong)sizeof(ScanArgument);
@@ -116,7 +116,7 @@ internal static unsafe class Pagemap
 
     // Before Linux 6.7 there is no PAGEMAP_SCAN. The entries do not tell the zero page from others: it is then delivered as a page of zeros.
     [SkipLocalsInit]
-    private static long NextByEntries(SystemCall call, ulong start, ulong end, ulong maximum, bool swapped, PopulatedRun* run)
+    private static long NextByEntries(KernelEntry call, ulong start, ulong end, ulong maximum, bool swapped, PopulatedRun* run)
     {
         Entries buffer;
         ulong* entries = &buffer.First;
@@ -146,7 +146,7 @@ internal static unsafe class Pagemap
     }
 
     [SkipLocalsInit]
-    private static ulong CountByEntries(SystemCall call, ulong start, ulong end)
+    private static ulong CountByEntries(KernelEntry call, ulong start, ulong end)
     {
         Entries buffer;
         ulong* entries = &buffer.First;
@@ -165,7 +165,7 @@ internal static unsafe class Pagemap
         return bytes;
     }
 
-    private static long ReadEntries(SystemCall call, ulong start, ulong end, ulong* entries)
+    private static long ReadEntries(KernelEntry call, ulong start, ulong end, ulong* entries)
     {
         ulong pages = (end - start) / Kernel.PageSize;
         if (pages > EntriesPerRead)

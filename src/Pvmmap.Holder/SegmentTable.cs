@@ -30,7 +30,7 @@ internal static unsafe class SegmentTable
     /// <summary>False when the table is full.</summary>
     public static bool Add(Service* service, uint context, ulong destination, ulong source, ulong length, uint kind)
     {
-        uint limit = kind == Poison ? ControlPage.MaximumSegments : ControlPage.MaximumSegments - Reserve;
+        uint limit = kind == Poison ? service->SegmentLimit : service->SegmentLimit - Reserve;
         uint index = service->FirstFree;
         while (index < service->Control->SegmentCount && service->Segments[index].Length != 0)
             index++;
@@ -123,6 +123,25 @@ internal static unsafe class SegmentTable
             Published.Write(&segment->Length, start - segment->Destination);
         }
         return true;
+    }
+
+    /// <summary>The entry of a context whose source content comes first at or behind an address; null when none does before the end.</summary>
+    public static ControlSegment* NextContent(Service* service, uint context, ulong source, ulong end)
+    {
+        ControlSegment* next = null;
+        ulong nextStart = end;
+        for (uint i = 0; i < service->Control->SegmentCount; i++)
+        {
+            ControlSegment* segment = service->Segments + i;
+            if (segment->Length == 0 || segment->Zero != Content || segment->Context != context)
+                continue;
+            ulong start = segment->Source > source ? segment->Source : source;
+            if (start >= nextStart || start >= segment->Source + segment->Length)
+                continue;
+            next = segment;
+            nextStart = start;
+        }
+        return next;
     }
 
     /// <summary>Whether any live context still has to get this source page; if not, <paramref name="next"/> is where the next owed one may be.</summary>

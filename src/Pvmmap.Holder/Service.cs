@@ -8,7 +8,7 @@ internal unsafe struct Service
 {
     public const int MaximumPending = 32;
 
-    public SystemCall Call;
+    public KernelEntry Call;
     public ControlPage* Control;
 
     /// <summary>The guardian applying what it found in the message buffer: an event may be there that was half applied already.</summary>
@@ -22,6 +22,10 @@ internal unsafe struct Service
     /// <summary>Every entry of the segment table below this one is in use.</summary>
     public uint FirstFree;
 
+    /// <summary>Room in the tables; the tests make it small.</summary>
+    public uint SegmentLimit;
+    public uint ContextLimit;
+
     // The background fill.
     public FillPass Pass;
     public ulong Cursor;
@@ -30,6 +34,9 @@ internal unsafe struct Service
     /// <summary>Delivered pages that wait for the end of their huge page before they are dropped.</summary>
     public ulong DropStart;
     public ulong DropEnd;
+
+    /// <summary>For each context, up to which source address of this pass it has been served: an interrupted batch goes on there.</summary>
+    public DeliveredPositions Delivered;
 
     /// <summary>Faults that wait for an event to be read.</summary>
     public uint PendingCount;
@@ -41,7 +48,7 @@ internal unsafe struct Service
 
     public readonly UserfaultMessage* Messages => (UserfaultMessage*)((byte*)Control + ControlPage.MessagesOffset);
 
-    public static void Initialize(Service* service, SystemCall call, ControlPage* control)
+    public static void Initialize(Service* service, KernelEntry call, ControlPage* control)
     {
         service->Call = call;
         service->Control = control;
@@ -50,6 +57,8 @@ internal unsafe struct Service
         service->Backoff = false;
         service->Withheld = 0;
         service->FirstFree = 0;
+        service->SegmentLimit = ControlPage.MaximumSegments;
+        service->ContextLimit = ControlPage.MaximumContexts;
         service->Pass = FillPass.Present;
         service->Cursor = control->SourceStart;
         service->FoundInPass = false;
@@ -57,6 +66,14 @@ internal unsafe struct Service
         service->DropStart = 0;
         service->DropEnd = 0;
         service->PendingCount = 0;
+        ResetDelivered(service);
+    }
+
+    /// <summary>Begins a pass of the background fill.</summary>
+    public static void ResetDelivered(Service* service)
+    {
+        for (uint i = 0; i < ControlPage.MaximumContexts; i++)
+            (&service->Delivered.First)[i] = 0;
     }
 
     /// <summary>Counts an unexpected failure.</summary>
@@ -85,6 +102,12 @@ internal unsafe struct Service
 internal struct PendingFaults
 {
     public PendingFault First;
+}
+
+[StructLayout(LayoutKind.Sequential, Size = ControlPage.MaximumContexts * 8)]
+internal struct DeliveredPositions
+{
+    public ulong First;
 }
 
 [StructLayout(LayoutKind.Sequential, Size = 16)]

@@ -14,7 +14,7 @@ internal static unsafe class TakeSelf
 
     public static void Run(TakeSelfArguments* arguments, ulong intermediate)
     {
-        SystemCall call = (SystemCall)arguments->Syscall;
+        KernelEntry call = (KernelEntry)arguments->Syscall;
         var clone = (delegate*<long, ulong, ulong, ulong, long>)arguments->CloneCall;
         arguments->HolderPid = Kernel.ECHILD;
         // The calling thread stands still until the intermediate has ended.

@@ -14,7 +14,7 @@ internal static unsafe class Tracer
 
     public static void Run(TracerMailbox* mailbox)
     {
-        SystemCall call = (SystemCall)mailbox->Syscall;
+        KernelEntry call = (KernelEntry)mailbox->Syscall;
         call(SystemCalls.prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
         Kernel.SetName(call, 0x742d_7061_6d6d_7670, 0x7265_6361_72); // "pvmmap-tracer"
         if (call(SystemCalls.getppid, 0, 0, 0, 0, 0, 0) != mailbox->CallerPid)
@@ -38,7 +38,7 @@ internal static unsafe class Tracer
         }
     }
 
-    private static long RunList(SystemCall call, TracerRequest* list, long count)
+    private static long RunList(KernelEntry call, TracerRequest* list, long count)
     {
         long done = 0;
         while (done < count)
@@ -52,7 +52,7 @@ internal static unsafe class Tracer
         return done;
     }
 
-    private static uint Next(SystemCall call, TracerMailbox* mailbox, uint answered)
+    private static uint Next(KernelEntry call, TracerMailbox* mailbox, uint answered)
     {
         uint rounds = 0;
         for (;;)

@@ -45,7 +45,7 @@ internal static unsafe class Userfaultfd
     }
 
     /// <summary>Copies whole pages into the target. Returns the bytes that are in place, at least one page, or a negated errno.</summary>
-    public static long Copy(SystemCall call, int file, ulong destination, ulong source, ulong length)
+    public static long Copy(KernelEntry call, int file, ulong destination, ulong source, ulong length)
     {
         CopyArgument argument;
         argument.Destination = destination;
@@ -58,19 +58,19 @@ internal static unsafe class Userfaultfd
     }
 
     /// <summary>Maps the zero page; result as for <see cref="Copy"/>.</summary>
-    public static long ZeroPage(SystemCall call, int file, ulong start, ulong length) =>
+    public static long ZeroPage(KernelEntry call, int file, ulong start, ulong length) =>
         Fill(call, file, UFFDIO_ZEROPAGE, start, length);
 
     /// <summary>Makes pages raise SIGBUS when touched (Linux 6.6); result as for <see cref="Copy"/>.</summary>
-    public static long Poison(SystemCall call, int file, ulong start, ulong length) =>
+    public static long Poison(KernelEntry call, int file, ulong start, ulong length) =>
         Fill(call, file, UFFDIO_POISON, start, length);
 
-    public static long Wake(SystemCall call, int file, ulong start, ulong length) => Simple(call, file, UFFDIO_WAKE, start, length);
+    public static long Wake(KernelEntry call, int file, ulong start, ulong length) => Simple(call, file, UFFDIO_WAKE, start, length);
 
-    public static long Unregister(SystemCall call, int file, ulong start, ulong length) =>
+    public static long Unregister(KernelEntry call, int file, ulong start, ulong length) =>
         Simple(call, file, UFFDIO_UNREGISTER, start, length);
 
-    private static long Fill(SystemCall call, int file, ulong request, ulong start, ulong length)
+    private static long Fill(KernelEntry call, int file, ulong request, ulong start, ulong length)
     {
         FillArgument argument;
         argument.Start = start;
@@ -81,7 +81,7 @@ internal static unsafe class Userfaultfd
         return Outcome(result, argument.Filled, length);
     }
 
-    private static long Simple(SystemCall call, int file, ulong request, ulong start, ulong length)
+    private static long Simple(KernelEntry call, int file, ulong request, ulong start, ulong length)
     {
         Range range;
         range.Start = start;

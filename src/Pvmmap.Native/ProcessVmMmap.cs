@@ -12,7 +12,9 @@ internal static unsafe partial class ProcessVmMmap
         Errno errno;
         try
         {
-            return (nint)ProcessVm.Mmap(pid, sourceAddress, length, destinationAddress, (MmapFlags)(ulong)flags).Address;
+            MmapResult result = ProcessVm.Mmap(pid, sourceAddress, length, destinationAddress, (MmapFlags)(ulong)flags);
+            result.Duplication.Dispose();
+            return (nint)result.Address;
         }
         catch (PvmmapException e)
         {

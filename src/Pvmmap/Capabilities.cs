@@ -29,12 +29,14 @@ public static class Capabilities
             UserfaultfdCall(),
             UserfaultfdFeature("userfaultfd remap, remove and unmap events", true,
                 Userfaultfd.UFFD_FEATURE_EVENT_REMAP | Userfaultfd.UFFD_FEATURE_EVENT_REMOVE | Userfaultfd.UFFD_FEATURE_EVENT_UNMAP,
-                "the target may remap, discard and unmap the range while it fills", "the fill could not follow what the target does", "use Linux 4.11 or later"),
+                "the target may remap, discard and unmap the range while it fills", "the fill could not follow what the target does",
+                "use Linux 4.11 or later"),
             UserfaultfdFeature("userfaultfd fork events", false, Userfaultfd.UFFD_FEATURE_EVENT_FORK,
                 "the target may fork while it fills", "every page is in place before the call returns",
                 mayPtrace ? "use Linux 4.11 or later" : "run as root or with CAP_SYS_PTRACE"),
             UserfaultfdFeature("userfaultfd poison", false, Userfaultfd.UFFD_FEATURE_POISON,
-                "a missing page raises SIGBUS in the target should the holder be killed", "the target waits for ever at a missing page should the holder be killed",
+                "a missing page raises SIGBUS in the target should the holder be killed",
+                "the target waits for ever at a missing page should the holder be killed",
                 "use Linux 6.6 or later"),
             UserfaultfdFeature("userfaultfd move", false, Userfaultfd.UFFD_FEATURE_MOVE,
                 "pages can be moved within a process; not used yet", "not used yet", "use Linux 6.8 or later"),
@@ -43,7 +45,8 @@ public static class Capabilities
                 mayPtrace ? "processes of every user can be source and target" : "only processes of the same user can be source and target",
                 Cure(mayPtrace, "run as root, or give the program CAP_SYS_PTRACE")),
             new("CAP_SYS_ADMIN", mayAdmin, false,
-                mayAdmin ? "processes under a seccomp filter can be source and target" : "a process whose seccomp filter forbids our system calls is refused",
+                mayAdmin ? "processes under a seccomp filter can be source and target"
+                    : "a process whose seccomp filter forbids our system calls is refused",
                 Cure(mayAdmin, "run as root, or give the program CAP_SYS_ADMIN")),
             YamaScope(mayPtrace),
         ];
@@ -73,7 +76,8 @@ public static class Capabilities
     private static Capability ProcMounted()
     {
         bool present = File.Exists("/proc/self/maps") && File.Exists("/proc/self/pagemap");
-        return new("/proc", present, true, present ? "mounted" : "not mounted, or without maps and pagemap", Cure(present, "mount -t proc proc /proc"));
+        return new("/proc", present, true, present ? "mounted" : "not mounted, or without maps and pagemap",
+            Cure(present, "mount -t proc proc /proc"));
     }
 
     // No process has the id 0: a kernel that gets as far as looking for it says ESRCH, a seccomp filter EPERM or ENOSYS.
@@ -107,14 +111,17 @@ public static class Capabilities
     }
 
     // A range above every descriptor: nothing is closed.
-    private static Capability CloseRange() => Call("close_range", SystemCall.Invoke(SystemCall.SYS_close_range, uint.MaxValue, uint.MaxValue, 0).Errno, Errno.None,
+    private static Capability CloseRange() => Call(
+        "close_range", SystemCall.Invoke(SystemCall.SYS_close_range, uint.MaxValue, uint.MaxValue, 0).Errno, Errno.None,
         "a holder closes what it inherits from the source");
 
     private static Capability Call(string name, Errno errno, Errno expected, string use)
     {
         bool present = errno == expected;
         return new(name, present, true, present ? use : string.Create(CultureInfo.InvariantCulture, $"{errno}"),
-            Cure(present, errno == Errno.ENOSYS ? "use a newer kernel (Linux 5.9 has all of these calls)" : "let the container's seccomp profile allow it"));
+            Cure(present, errno == Errno.ENOSYS
+                ? "use a newer kernel (Linux 5.9 has all of these calls)"
+                : "let the container's seccomp profile allow it"));
     }
 
     private static unsafe Capability PagemapScanIoctl()
@@ -127,7 +134,8 @@ public static class Capabilities
             ulong page = (ulong)&onStack & ~(PageRange.PageSize - 1);
             SyscallResult result = PagemapScan.AnyPopulated(pagemap, new PageRange(page, page + PageRange.PageSize));
             if (result.Raw == 1) return new(name, true, false, "populated pages are found by one call for many", null);
-            return new(name, false, false, string.Create(CultureInfo.InvariantCulture, $"{result.Errno}; pagemap is read entry by entry, which is slower on sparse ranges"),
+            return new(name, false, false,
+                string.Create(CultureInfo.InvariantCulture, $"{result.Errno}; pagemap is read entry by entry, which is slower on sparse ranges"),
                 "use Linux 6.7 or later");
         }
         catch (PvmmapException e)
@@ -147,7 +155,9 @@ public static class Capabilities
             ? new(name, false, false, $"{found}, except for faults in user mode; every page is in place before the call returns",
                 "run as root, or allow access to /dev/userfaultfd, or: sysctl vm.unprivileged_userfaultfd=1")
             : new(name, false, false, $"{found}; the content is copied before the call returns",
-                errno == Errno.ENOSYS ? "use a kernel with CONFIG_USERFAULTFD" : "let the container's seccomp profile allow userfaultfd, or run as root");
+                errno == Errno.ENOSYS
+                    ? "use a kernel with CONFIG_USERFAULTFD"
+                    : "let the container's seccomp profile allow userfaultfd, or run as root");
     }
 
     private static Capability UserfaultfdFeature(string name, bool required, ulong features, string with, string without, string cure)

@@ -38,8 +38,8 @@ public sealed class Duplication : IDisposable
     /// <summary>The process that holds the pages, named pvmmap-holder.</summary>
     public int HolderPid { get; }
 
-    /// <summary>The process that watches over the holder, named pvmmap-guardian; 0 if there is none. Numbered as the holder's pid namespace has it.</summary>
-    public int GuardianPid => control.Page.GuardianPid;
+    /// <summary>The process that watches over the holder, named pvmmap-guardian; 0 if there is none any more.</summary>
+    public int GuardianPid => GuardianProcess.Find(HolderPid) ?? 0;
 
     /// <summary>First address taken, in the source; a multiple of the page size.</summary>
     public ulong SourceAddress { get; }

@@ -99,8 +99,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         bool inPlace = false, filled = false;
         Visit(to, flags.HasFlag(MmapFlags.Fixed) && plan.Pieces.Count > 1, target =>
         {
-            region = Region.Map(target, plan, destination, flags);
-            int undo = target.AddUndo(SystemCall.SYS_munmap, (long)region.Address, (long)region.Range.Length);
+            region = Region.Map(target, plan, destination, flags, out int undo);
             try
             {
                 filled = Furnish(target, region, plan, holder, out bool mayFillLater);
@@ -132,6 +131,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         control.SourceLength = source.Length;
         control.PlacedAt = region.Address;
         control.DestinationStart = region.Destination;
+        control.Unreadable = plan.IsReadable ? 0u : 1;
         control.Lazy = flags.HasFlag(MmapFlags.Lazy) ? 1u : 0;
         string? reason = "the source is under a seccomp filter that the holder would inherit, so the content was copied before the call returned";
         using TargetUserfaultfd? userfaultfd = holder.MayServe ? TargetUserfaultfd.Create(target, out reason) : null;

@@ -46,6 +46,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include <asm/ucontext.h> /* needs signal.h before it */
+#include "process_vm_mmap.h"
 
 /* What the headers of Linux 6.1 (Debian 12) do not have yet: from the uapi headers of the version that is named. */
 
@@ -144,12 +146,13 @@ struct pm_scan_arg {
 
 #define CONSTANT(name) printf("%s=%lld\n", #name, (long long)(name));
 
-/* The C# struct NAME is the C type TYPE; FIELD is repeated for every field of the C# struct. */
+/* The C# struct NAME is the C type TYPE; each of its fields is named by a FIELD, or an OFFSET where its size differs. */
 #define STRUCT(name, type) printf("sizeof " name "=%zu\n", sizeof(type));
 /* The C# struct only begins like the C type, or goes on behind it. */
 #define PREFIX(name, type) printf("prefix " name "=%zu\n", sizeof(type));
+#define OFFSET(name, type, member) printf("offsetof " name "=%zu\n", offsetof(type, member));
 #define FIELD(name, type, member)                                                   \
-	printf("offsetof " name "=%zu\n", offsetof(type, member));                  \
+	OFFSET(name, type, member)                                                  \
 	printf("sizeof " name "=%zu\n", sizeof(((type *)0)->member));
 
 static void structs(void)

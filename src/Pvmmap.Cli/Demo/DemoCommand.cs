@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using Spectre.Console;
 
 namespace Pvmmap.Cli.Demo;
@@ -23,7 +24,8 @@ internal static class DemoCommand
             CustomParser = result => ValueParsers.Size(result),
         };
         Option<bool> json = CommonOptions.Json();
-        var command = new Command("demo", "A page server receives real data and pushes it into another process, which checks it; beside it the same job with process_vm_writev.")
+        var command = new Command(
+            "demo", "A page server receives real data and pushes it into another process, which checks it; beside it process_vm_writev().")
         {
             path, size, json,
         };
@@ -34,15 +36,15 @@ internal static class DemoCommand
     private static int Run(string? path, ulong limit, bool json)
     {
         IAnsiConsole console = json ? Terminal.Silent : Terminal.Output;
-        DemoInput input = DemoInput.Open(path, limit);
-        RequireMemory(input);
+        DemoInput input = DemoInput.Open(path, limit, Room());
         Say(console, $"Input: {input.Description}");
         Say(console, $"       {Figures.Bytes(input.Length)}, SHA-256 {input.Sha256[..16]}...");
 
         Say(console, $"");
         Say(console, $"1. process_vm_mmap(), the page server keeps its copy");
         DemoOutcome kept = DemoRun.Execute(input, DemoMethod.Keep);
-        Say(console, $"   process {kept.PageServerPid} received it on 127.0.0.1 and pushed it into process {kept.TargetPid} at {Figures.Hex(kept.Measured.Address)}");
+        Say(console, $"   process {kept.PageServerPid} received it on 127.0.0.1");
+        Say(console, $"   and pushed it into process {kept.TargetPid} at {Figures.Hex(kept.Measured.Address)}");
         Check(console, kept.Equal, "the target read all of it while the fill went on: SHA-256 equal");
         Check(console, kept.Measured.SourceUnchanged, "the target wrote into each of its pages: the source's copy is unchanged");
         Check(console, kept.Measured.TargetUnchanged, "the source wrote into each of its pages: the target's copy is unchanged");
@@ -75,24 +77,22 @@ internal static class DemoCommand
         console.WriteLine();
         console.Write(table);
         Say(console, $"The call returned {Times(report.CallRatio, "sooner", "later")} than process_vm_writev().");
-        Say(console, $"At its peak the pair held {Figures.Ratio(mmap.PeakToData)} times the data, with process_vm_writev() {Figures.Ratio(writev.PeakToData)} times.");
+        string once = Figures.Ratio(mmap.PeakToData), twice = Figures.Ratio(writev.PeakToData);
+        Say(console, $"At its peak the pair held {once} times the data, with process_vm_writev() {twice} times.");
         Say(console, $"Peak memory: {report.PeakMethod}.");
         foreach (string note in report.Notes) Say(console, $"Note: {note}");
     }
 
-    private static void RequireMemory(DemoInput input)
+    /// <summary>Bytes of data that fit into memory twice, which is what process_vm_writev() needs.</summary>
+    private static ulong Room()
     {
-        // process_vm_writev() needs the data twice.
-        ulong available = (ulong)File.ReadLines("/proc/meminfo").Where(line => line.StartsWith("MemAvailable:", StringComparison.Ordinal))
-            .Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]).Select(long.Parse).First() * 1024;
-        if (input.Length > ulong.MaxValue / 4 || (input.Length * 2) + Headroom > available)
-        {
-            throw new IOException(
-                $"demo: {Figures.Bytes(input.Length)} do not fit twice into the {Figures.Bytes(available)} of memory that are free; take a part of it with --size");
-        }
+        ulong available = File.ReadLines("/proc/meminfo").Where(line => line.StartsWith("MemAvailable:", StringComparison.Ordinal))
+            .Select(line => ulong.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture) * 1024).First();
+        return (available - Math.Min(available, Headroom)) / 2;
     }
 
-    private static string Times(double ratio, string more, string less) => ratio >= 1 ? $"{Figures.Ratio(ratio)} times {more}" : $"{Figures.Ratio(1 / ratio)} times {less}";
+    private static string Times(double ratio, string more, string less) =>
+        ratio >= 1 ? $"{Figures.Ratio(ratio)} times {more}" : $"{Figures.Ratio(1 / ratio)} times {less}";
 
     private static string Time(double microseconds) => Figures.Duration(TimeSpan.FromMicroseconds(microseconds));
 

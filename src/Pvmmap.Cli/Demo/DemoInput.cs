@@ -3,7 +3,7 @@ using System.Security.Cryptography;
 
 namespace Pvmmap.Cli.Demo;
 
-/// <summary>What the page server is sent: a file, or a folder as a tar stream. It can be written any number of times and is the same each time.</summary>
+/// <summary>What the page server is sent: a file, or a folder as a tar stream. It can be sent any number of times.</summary>
 internal sealed class DemoInput
 {
     private readonly string _path;
@@ -24,14 +24,22 @@ internal sealed class DemoInput
     public string Description => _isFolder ? $"{_path} as a tar stream" : _path;
 
     /// <summary>Opens a file or folder; the installed .NET SDK when none is named. At most <paramref name="limit"/> bytes of it.</summary>
-    /// <exception cref="IOException">There is no such file or folder, or nothing in it.</exception>
-    public static DemoInput Open(string? path, ulong limit)
+    /// <exception cref="IOException">There is no such file or folder, nothing in it, or more than <paramref name="room"/> bytes.</exception>
+    public static DemoInput Open(string? path, ulong limit, ulong room)
     {
         path = path is null
             ? FindSdk() ?? throw new FileNotFoundException("demo: no input: no .NET SDK was found here; name a file or a folder")
             : Path.GetFullPath(path);
         if (!File.Exists(path) && !Directory.Exists(path)) throw new FileNotFoundException($"demo: {path}: no such file or folder; name another");
-        var input = new DemoInput(path, limit);
+        // What cannot fit is not read to its end first: a file is known by its length, a folder by the first byte too many.
+        bool tooLarge = File.Exists(path) && Math.Min(limit, (ulong)new FileInfo(path).Length) > room;
+        DemoInput? input = tooLarge ? null : new DemoInput(path, Math.Min(limit, room + 1));
+        if (input is null || input.Length > room)
+        {
+            throw new IOException(
+                $"demo: {path}: more than the {Figures.Bytes(room)} that fit twice into the memory that is free; take a part of it with --size");
+        }
+
         return input.Length > 0 ? input : throw new IOException($"demo: {path}: it is empty; name a file or folder with something in it");
     }
 
@@ -79,7 +87,11 @@ internal sealed class DemoInput
             }
             else if (item is DirectoryInfo inner)
             {
-                tar.WriteEntry(new GnuTarEntry(TarEntryType.Directory, name + "/") { Mode = item.UnixFileMode, ModificationTime = item.LastWriteTimeUtc });
+                tar.WriteEntry(new GnuTarEntry(TarEntryType.Directory, name + "/")
+                {
+                    Mode = item.UnixFileMode,
+                    ModificationTime = item.LastWriteTimeUtc,
+                });
                 WriteFolder(tar, inner, name + "/", stream);
             }
             else

@@ -11,14 +11,16 @@ internal sealed record DemoReport(
     public static DemoReport From(DemoInput input, DemoOutcome kept, DemoOutcome pushed, DemoOutcome written)
     {
         Run mmap = Run.From(pushed, input), writev = Run.From(written, input);
-        return new DemoReport(input.Description, input.Length, input.Sha256, kept.Measured.SourceUnchanged, kept.Measured.TargetUnchanged && kept.Equal,
-            mmap, writev, writev.CallUs / mmap.CallUs, (double)writev.PeakBytes / mmap.PeakBytes, pushed.PeakMethod, pushed.Measured.Notes);
+        return new DemoReport(
+            input.Description, input.Length, input.Sha256, kept.Measured.SourceUnchanged, kept.Measured.TargetUnchanged && kept.Equal, mmap, writev,
+            writev.CallUs / mmap.CallUs, (double)writev.PeakBytes / mmap.PeakBytes, pushed.PeakMethod, pushed.Measured.Notes);
     }
 
     /// <summary>One of the two ways. Times in microseconds from the start of the call; the peak is of both processes together.</summary>
     internal sealed record Run(double CallUs, double CompleteUs, double VerifiedUs, ulong PeakBytes, double PeakToData, bool Equal)
     {
-        public static Run From(DemoOutcome outcome, DemoInput input) => new(outcome.Measured.Call.TotalMicroseconds, outcome.Measured.Complete.TotalMicroseconds,
-            outcome.Measured.Verified.TotalMicroseconds, outcome.Peak, (double)outcome.Peak / input.Length, outcome.Equal);
+        public static Run From(DemoOutcome outcome, DemoInput input) => new(
+            outcome.Measured.Call.TotalMicroseconds, outcome.Measured.Complete.TotalMicroseconds, outcome.Measured.Verified.TotalMicroseconds,
+            outcome.Peak, (double)outcome.Peak / input.Length, outcome.Equal);
     }
 }

@@ -30,7 +30,8 @@ internal static class DemoRun
             if (report is null || pageServer.ExitCode != 0 || target.ExitCode != 0)
             {
                 throw new IOException(
-                    $"demo: the page server ended with {Ending(pageServer)}, the target with {Ending(target)}; a message of theirs is above, else see dmesg (out of memory?)");
+                    $"demo: the page server ended with {Ending(pageServer)}, the target with {Ending(target)}; "
+                    + "a message of theirs is above, else see dmesg (out of memory?)");
             }
 
             DemoMeasurement measured = JsonSerializer.Deserialize(report, DemoJson.Default.DemoMeasurement)!;

@@ -41,7 +41,9 @@ internal sealed class LineSocket : IDisposable
     /// <summary>Waits with a limit, so that no process outlives a peer that was killed.</summary>
     /// <exception cref="IOException">Nobody came.</exception>
     public static Socket AcceptSocket(Socket listener) =>
-        listener.Poll(s_patience, SelectMode.SelectRead) ? listener.Accept() : throw new IOException("demo: nobody connected; see what ended the other process");
+        listener.Poll(s_patience, SelectMode.SelectRead)
+            ? listener.Accept()
+            : throw new IOException("demo: nobody connected; see what ended the other process");
 
     public void Send(FormattableString line) => _stream.Write(Encoding.ASCII.GetBytes(FormattableString.Invariant(line) + "\n"));
 

@@ -2,7 +2,9 @@ using System.Diagnostics;
 
 namespace Pvmmap.Cli.Demo;
 
-/// <summary>Measures the peak memory of processes that start in it: by the kernel's own count in a cgroup where one can be made, else by sampling.</summary>
+/// <summary>
+/// Measures the peak memory of processes that start in it: by the kernel's own count in a cgroup where one can be made, else by sampling.
+/// </summary>
 internal abstract class MemoryGauge : IDisposable
 {
     /// <summary>How the figure comes about, for the reader of the table.</summary>

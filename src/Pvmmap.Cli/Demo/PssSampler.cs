@@ -53,12 +53,14 @@ internal sealed class PssSampler : MemoryGauge
     }
 
     // "Pss:               123 kB"
+    private const NumberStyles Blanks = NumberStyles.AllowLeadingWhite | NumberStyles.AllowTrailingWhite;
+
     private static ulong Pss(int pid)
     {
         try
         {
             string? line = File.ReadLines($"/proc/{pid}/smaps_rollup").FirstOrDefault(l => l.StartsWith("Pss:", StringComparison.Ordinal));
-            return line is null ? 0 : ulong.Parse(line.AsSpan(4, line.Length - 7), NumberStyles.AllowLeadingWhite | NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture) * 1024;
+            return line is null ? 0 : ulong.Parse(line.AsSpan(4, line.Length - 7), Blanks, CultureInfo.InvariantCulture) * 1024;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -1,4 +1,3 @@
-using System.Globalization;
 using Pvmmap.Linux;
 using Pvmmap.Remote;
 
@@ -201,20 +200,6 @@ internal sealed unsafe class HolderProcess : IDisposable
         {
             throw new PvmmapException(Errno.EAGAIN, "start the holder", pid,
                 hint: Linux.Pidfd.HasEnded(pidfd) ? "it ended before it could serve (killed, or no memory or task for it)" : "it does not answer");
-        }
-    }
-
-    /// <summary>The guardian's number in our pid namespace: the holder's only child. Null if there is none, or the kernel does not list children.</summary>
-    public int? FindGuardian()
-    {
-        try
-        {
-            string children = File.ReadAllText($"/proc/{Pid}/task/{Pid}/children");
-            return int.TryParse(children.AsSpan().Trim(), CultureInfo.InvariantCulture, out int child) ? child : null;
-        }
-        catch (IOException)
-        {
-            return null;
         }
     }
 

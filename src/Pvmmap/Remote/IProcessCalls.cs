@@ -26,4 +26,10 @@ internal interface IProcessCalls : IDisposable
     int AddUndo(long number, long a1 = 0, long a2 = 0, long a3 = 0);
 
     void ClearUndo(int entry);
+
+    /// <summary>
+    /// A system call whose result, if this process dies before <see cref="ClearUndo"/>, is the first argument of another one that undoes it;
+    /// there is no moment in between.
+    /// </summary>
+    SyscallResult InvokeUndoable(long undoNumber, long undoA2, out int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0);
 }

@@ -28,5 +28,11 @@ internal sealed unsafe class OwnProcess : IProcessCalls
     {
     }
 
+    public SyscallResult InvokeUndoable(long undoNumber, long undoA2, out int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
+    {
+        entry = 0;
+        return Invoke(number, a1, a2, a3, a4, a5, a6);
+    }
+
     public void Dispose() => NativeMemory.Free(scratch);
 }

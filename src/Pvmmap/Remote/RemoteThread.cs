@@ -92,17 +92,20 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
         NewTask = 0;
         Ptrace.Registers registers = default;
         // The usual course in one go: to the call, through the call, look. It is handed to the tracer as a whole, who need not be woken six times.
+        // The mask comes behind the registers, with which the thread would find its way back if the tracer died here.
+        ulong everySignal = ulong.MaxValue;
         int* words = stackalloc int[2];
         Span<TracerRequest> course =
         [
             TracerProcess.PtraceRequest(Ptrace.PTRACE_SETREGS, Tid, 0, (long)set),
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&everySignal),
             TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid),
             TracerProcess.WaitRequest(Tid, words),
             TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid),
             TracerProcess.WaitRequest(Tid, words + 1),
             TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, Tid, 0, (long)&registers),
         ];
-        if (set is null) course = course[1..];
+        if (set is null) course = course[2..];
         if (tracer.Invoke(course) != course.Length) return s_gone;
         int stops = 0;
         for (int i = 0; i < 2; i++)

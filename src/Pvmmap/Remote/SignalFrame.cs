@@ -9,7 +9,9 @@ namespace Pvmmap.Remote;
 /// itself would push one. The call runs on a <c>syscall; ret</c> of the C library and returns into its rt_sigreturn, so that the thread finds
 /// back by itself if the tracer dies between the two. Only on the main stack: elsewhere what lies below may be another stack's (Go).
 /// </summary>
-internal static unsafe class SignalFrame
+/// <param name="Stack">The stack pointer that makes rt_sigreturn find it.</param>
+/// <param name="Instruction">The <c>syscall; ret</c>.</param>
+internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction)
 {
     // asm/sigcontext.h, asm/ucontext.h of x86-64.
     private const int RedZone = 128;
@@ -25,9 +27,11 @@ internal static unsafe class SignalFrame
     private const int MaximumXstate = 16 * 1024;
     private const ushort UserStackSegment = 0x2b;
 
+    /// <summary>Bytes below the frame at which calls on the trampoline have their stack pointer.</summary>
+    public const ulong Distance = 256;
+
     /// <summary>Writes the frame. Null if the thread is not on the main stack, or the code it takes is not found: the window stays open then.</summary>
-    /// <returns>The stack pointer, and the address of the <c>syscall; ret</c>.</returns>
-    public static (ulong Stack, ulong Instruction)? Write(TracerProcess tracer, RemoteThread thread, int pid, ulong signalMask, IReadOnlyList<Vma> maps)
+    public static SignalFrame? Write(TracerProcess tracer, RemoteThread thread, int pid, ulong signalMask, IReadOnlyList<Vma> maps)
     {
         Vma? stack = maps.FirstOrDefault(vma => vma.IsStack && vma.Range.Contains(new PageRange(thread.Saved.Rsp, thread.Saved.Rsp)));
         if (stack is null || ReturningCode.Find(pid, maps) is not { } code) return null;
@@ -36,7 +40,7 @@ internal static unsafe class SignalFrame
         int xstateBytes;
         fixed (byte* buffer = xstate)
         {
-            Memory.IoVector vector = new() { Base = (ulong)buffer, Length = MaximumXstate - 4 };
+            Memory.IoVector vector = new() { Base = (ulong)buffer, Length = MaximumXstate - sizeof(ulong) };
             if (tracer.Ptrace(Ptrace.PTRACE_GETREGSET, thread.Tid, Ptrace.NT_X86_XSTATE, (long)&vector).Failed) return null;
             xstateBytes = (int)vector.Length;
         }
@@ -53,7 +57,7 @@ internal static unsafe class SignalFrame
         if (at < stack.Range.Start + PageRange.PageSize) return null;
         byte[] frame = Build(thread.Saved, signalMask, code.Restore, at + 8 + FrameBytes);
         if (Memory.WriteTo(pid, at, frame) != Errno.None || Memory.WriteTo(pid, at + 8 + FrameBytes, xstate.AsSpan(0, xstateBytes + 4)) != Errno.None) return null;
-        return (at, code.SyscallReturn);
+        return new SignalFrame(at, code.SyscallReturn);
     }
 
     private static byte[] Build(in Ptrace.Registers saved, ulong signalMask, ulong restore, ulong fpState)

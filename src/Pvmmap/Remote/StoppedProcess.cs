@@ -26,7 +26,7 @@ internal sealed class StoppedProcess : IProcessCalls
     private ulong? savedMask;
     private ulong trampoline;
     private int extraOptions;
-    private (ulong Stack, ulong Instruction)? signalFrame;
+    private SignalFrame? signalFrame;
     private bool disturbed, released;
 
     private StoppedProcess(TracerProcess tracer, FileDescriptor pidfd, int pid)
@@ -34,7 +34,7 @@ internal sealed class StoppedProcess : IProcessCalls
         this.tracer = tracer;
         this.pidfd = pidfd;
         Pid = pid;
-        undo[Trampoline.ReapUndo] = true;
+        undo[Trampoline.ReapUndo] = undo[Trampoline.ArmedUndo] = true;
         stoppedAt = Stopwatch.GetTimestamp();
     }
 
@@ -199,7 +199,6 @@ internal sealed class StoppedProcess : IProcessCalls
             throw new PvmmapException(Errno.ENOSYS, "run a system call in the process", Pid, hint: "it is a 32-bit program; only 64-bit programs can take part");
         Check(thread.GetSignalMask(out ulong mask));
         savedMask = mask;
-        Check(thread.SetSignalMask(ulong.MaxValue));
         if (ProcessStatus.ReadThread(Pid, thread.Tid).Seccomp != 0) extraOptions = Ptrace.PTRACE_O_SUSPEND_SECCOMP;
         Errno errno = thread.SetOptions(Options | extraOptions);
         if (errno == Errno.EPERM && extraOptions != 0)
@@ -221,24 +220,29 @@ internal sealed class StoppedProcess : IProcessCalls
         List<Vma> maps = Maps.Read(Pid);
         ulong at = AddressSpace.FindGap(maps, Trampoline.Length, avoid);
         signalFrame = SignalFrame.Write(tracer, thread, Pid, savedMask!.Value, maps);
-        SyscallResult mapped = Borrowed(SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, Memory.PROT_READ | Memory.PROT_WRITE,
+        // Made beforehand: between the next two calls the thread finds back, but would leave the pages.
+        byte[] content = Trampoline.Build(thread.Saved, savedMask.Value, signalFrame);
+        ulong? stack = signalFrame?.Stack - sizeof(ulong);
+        if (stack is { } slot) Write(slot, BitConverter.GetBytes(at + Trampoline.WayBackOffset));
+        SyscallResult mapped = Borrowed(signalFrame?.Stack, SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, Memory.PROT_READ | Memory.PROT_WRITE,
             Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_FIXED_NOREPLACE, -1, 0);
         trampoline = (ulong)mapped.OrThrow("map a page in the process", Pid);
-        Write(trampoline, Trampoline.Code);
-        Write(trampoline + Trampoline.RegistersOffset, Trampoline.SavedState(thread.Saved, savedMask!.Value));
-        Borrowed(SystemCall.SYS_mprotect, (long)trampoline, (long)PageRange.PageSize, Memory.PROT_READ | Memory.PROT_EXEC)
+        Write(trampoline, content);
+        // From here on the way back is through the trampoline, which unmaps itself.
+        Borrowed(stack, SystemCall.SYS_mprotect, (long)trampoline, (long)PageRange.PageSize, Memory.PROT_READ | Memory.PROT_EXEC)
             .OrThrow("make a page executable in the process", Pid, hint: "a security module forbids anonymous executable memory there");
         thread.Instruction = trampoline + Trampoline.SyscallOffset;
+        // Below our frame, so that another call that finds the thread on its way back does not put its own frame over it.
+        thread.Stack = signalFrame?.Stack - SignalFrame.Distance;
     }
 
     /// <summary>Runs a system call on code that the process has anyway: the trampoline does not stand yet, or will not any more.</summary>
-    private SyscallResult Borrowed(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
+    private SyscallResult Borrowed(ulong? stack, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
     {
-        (thread.Stack, thread.Instruction) = signalFrame is { } frame ? (frame.Stack, frame.Instruction) : (null as ulong?, BorrowedInstruction.Find(Pid, thread.Saved));
+        thread.Stack = stack;
+        thread.Instruction = signalFrame?.Instruction ?? BorrowedInstruction.Find(Pid, thread.Saved);
         disturbed = true;
-        SyscallResult result = thread.Invoke(number, a1, a2, a3, a4, a5, a6);
-        thread.Stack = null;
-        return result;
+        return thread.Invoke(number, a1, a2, a3, a4, a5, a6);
     }
 
     public SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0) =>
@@ -262,7 +266,21 @@ internal sealed class StoppedProcess : IProcessCalls
     public void ClearUndo(int entry)
     {
         Write(trampoline + Trampoline.UndoOffset + (ulong)(entry * Trampoline.UndoEntryBytes), new byte[8]);
-        if (entry != Trampoline.ReapUndo) undo[entry] = false;
+        if (entry > Trampoline.ArmedUndo) undo[entry] = false;
+    }
+
+    public SyscallResult InvokeUndoable(long undoNumber, long undoA2, out int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
+    {
+        SetUndo(Trampoline.ArmedUndo, undoNumber, 0, undoA2, 0, active: false);
+        thread.Instruction = trampoline + Trampoline.ArmedOffset;
+        SyscallResult result = thread.Invoke(number, a1, a2, a3, a4, a5, a6);
+        thread.Instruction = trampoline + Trampoline.SyscallOffset;
+        entry = 0;
+        if (result.Failed) return result;
+        SetUndo(Trampoline.ArmedUndo, undoNumber, result.Value, undoA2, 0);
+        entry = AddUndo(undoNumber, result.Value, undoA2);
+        ClearUndo(Trampoline.ArmedUndo);
+        return result;
     }
 
     private void SetUndo(int entry, long number, long a1, long a2, long a3, bool active = true)
@@ -327,8 +345,10 @@ internal sealed class StoppedProcess : IProcessCalls
     private void Release()
     {
         bool stopAgain = false;
-        if (trampoline != 0) Borrowed(SystemCall.SYS_munmap, (long)trampoline, (long)Trampoline.Length);
+        if (trampoline != 0) Borrowed(signalFrame?.Stack, SystemCall.SYS_munmap, (long)trampoline, (long)Trampoline.Length);
         trampoline = 0;
+        // The mask before the registers: as long as the thread has ours, it finds its way back by itself.
+        if (savedMask is { } mask) thread.SetSignalMask(mask);
         if (disturbed)
         {
             // An interrupted call is started again by the kernel only from within a signal stop, so take the thread through one.
@@ -340,7 +360,6 @@ internal sealed class StoppedProcess : IProcessCalls
             thread.SetRegisters(thread.Saved);
             stopAgain = thread.StopWasRequested;
         }
-        if (savedMask is { } mask) thread.SetSignalMask(mask);
         foreach (int tid in stopped) tracer.Ptrace(Ptrace.PTRACE_DETACH, tid);
         if (stopAgain) SystemCall.Invoke(SystemCall.SYS_kill, Pid, Signals.SIGSTOP);
     }

@@ -13,7 +13,7 @@ internal static class Cut
         try
         {
             // The guardian has the same mappings without a page in them, so that its smaps costs nothing.
-            return SourcePlan.FromSmaps(holder.FindGuardian() ?? holder.Pid, range);
+            return SourcePlan.FromSmaps(GuardianProcess.Find(holder.Pid) ?? holder.Pid, range);
         }
         catch (PvmmapException e) when (e.Errno == Errno.EFAULT)
         {

@@ -13,8 +13,9 @@ internal sealed class SourcePlan
 
     private const VmFlags Unusual = VmFlags.Io | VmFlags.PfnMap | VmFlags.MixedMap;
 
-    private SourcePlan(PageRange range, List<SourcePiece> pieces, bool exact)
+    private SourcePlan(PageRange range, List<SourcePiece> pieces, bool readable, bool exact)
     {
+        IsReadable = readable;
         IsExact = exact;
         Range = range;
         Pieces = pieces;
@@ -28,6 +29,9 @@ internal sealed class SourcePlan
     /// <summary>True if the attributes are known too, not only coverage and kinds.</summary>
     public bool IsExact { get; }
 
+    /// <summary>False if some of the range is protected against reading, by its protection or by a protection key.</summary>
+    public bool IsReadable { get; }
+
     /// <summary>Coverage and kinds as /proc/PID/maps shows them, without attributes: quick, whatever the size. EFAULT names what is wrong.</summary>
     public static SourcePlan FromMaps(int pid, PageRange range) =>
         Check(pid, range, Maps.Read(pid).Select(vma => new SmapsEntry { Vma = vma }), exact: false);
@@ -39,6 +43,7 @@ internal sealed class SourcePlan
     public static SourcePlan Check(int pid, PageRange range, IEnumerable<SmapsEntry> entries, bool exact = true)
     {
         List<SourcePiece> pieces = [];
+        bool readable = true;
         ulong at = range.Start;
         foreach (SmapsEntry entry in entries)
         {
@@ -46,6 +51,7 @@ internal sealed class SourcePlan
             if (part.Length == 0) continue;
             if (part.Start > at) break;
             Refuse(pid, part, entry);
+            readable &= entry.Vma.Protection.HasFlag(Protection.Read) && entry.ProtectionKey == 0;
             SourcePiece piece = new(part, entry.Vma.Protection, entry.Flags & (Carried | WithheldFromFork), entry.Vma.AnonymousName);
             if (pieces.Count > 0 && pieces[^1] with { Range = part } == piece)
                 pieces[^1] = piece with { Range = new PageRange(pieces[^1].Range.Start, part.End) };
@@ -55,7 +61,7 @@ internal sealed class SourcePlan
         }
         if (at < range.End)
             throw new PvmmapException(Errno.EFAULT, "read the source's memory map", pid, new PageRange(at, range.End), "nothing is mapped at the start of this range");
-        return new SourcePlan(range, pieces, exact);
+        return new SourcePlan(range, pieces, readable, exact);
     }
 
     private static void Refuse(int pid, PageRange part, SmapsEntry entry)

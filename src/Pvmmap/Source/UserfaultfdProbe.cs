@@ -16,13 +16,13 @@ internal static class UserfaultfdProbe
     /// <param name="range">The range to ask about.</param>
     public static bool IsGuarded(IProcessCalls source, PageRange range)
     {
-        SyscallResult opened = source.Invoke(SystemCall.SYS_userfaultfd, Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK | Userfaultfd.UFFD_USER_MODE_ONLY);
+        const long flags = Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK;
+        SyscallResult opened = source.InvokeUndoable(SystemCall.SYS_close, 0, out int undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
         // Before Linux 5.11 there is no UFFD_USER_MODE_ONLY.
-        if (opened.Errno == Errno.EINVAL) opened = source.Invoke(SystemCall.SYS_userfaultfd, Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK);
+        if (opened.Errno == Errno.EINVAL) opened = source.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags);
         if (opened.Errno == Errno.ENOSYS) return false;
         // Out of descriptors, or forbidden: smaps tells the same, slowly.
         if (opened.Failed) return Smaps.Read(source.Pid, range).Exists(entry => (entry.Flags & Registered) != 0);
-        int undo = source.AddUndo(SystemCall.SYS_close, opened.Value);
         try
         {
             using FileDescriptor here = FileDescriptor.From(source.GetFd((int)opened.Value), "look for a userfaultfd on the source range", source.Pid);

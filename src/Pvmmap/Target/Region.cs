@@ -46,8 +46,8 @@ internal sealed class Region
     /// <summary>True if other threads could see a part of it moved and a part not: all must stand still while it moves.</summary>
     public bool MovesInPieces => MustMove && pieces.Count > 1;
 
-    /// <summary>Maps the region, not accessible yet.</summary>
-    public static Region Map(IProcessCalls target, SourcePlan plan, ulong destination, MmapFlags flags)
+    /// <summary>Maps the region, not accessible yet. <paramref name="undo"/> unmaps it if this process dies.</summary>
+    public static Region Map(IProcessCalls target, SourcePlan plan, ulong destination, MmapFlags flags, out int undo)
     {
         bool exact = flags.HasFlag(MmapFlags.FixedNoReplace), replace = !exact && flags.HasFlag(MmapFlags.Fixed);
         long type = Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS;
@@ -63,7 +63,7 @@ internal sealed class Region
             at = AddressSpace.FindGap(Maps.Read(target.Pid), length, new PageRange(destination, destination + length));
             type |= Memory.MAP_FIXED_NOREPLACE;
         }
-        SyscallResult mapped = target.Invoke(SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_NONE, type, -1, 0);
+        SyscallResult mapped = target.InvokeUndoable(SystemCall.SYS_munmap, (long)length, out undo, SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_NONE, type, -1, 0);
         ulong address = (ulong)mapped.OrThrow("map the destination", target.Pid, exact ? new PageRange(at, at + length) : null, mapped.Errno switch
         {
             Errno.EEXIST => "something is mapped there (FIXED_NOREPLACE)",

@@ -25,11 +25,11 @@ internal sealed unsafe class TargetUserfaultfd : IDisposable
     {
         const long flags = Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK;
         string? restriction = null;
-        SyscallResult opened = target.Invoke(SystemCall.SYS_userfaultfd, flags);
-        if (opened.Errno == Errno.EPERM) opened = OpenThroughDevice(target, flags);
+        SyscallResult opened = target.InvokeUndoable(SystemCall.SYS_close, 0, out int undo, SystemCall.SYS_userfaultfd, flags);
+        if (opened.Errno == Errno.EPERM) opened = OpenThroughDevice(target, flags, out undo);
         if (opened.Errno is Errno.EPERM or Errno.EACCES or Errno.ENOENT)
         {
-            opened = target.Invoke(SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
+            opened = target.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
             restriction = "the target may only have a userfaultfd for user-mode faults, so every page was put in place before the call returned; " +
                 "CAP_SYS_PTRACE for the target, access to /dev/userfaultfd for the caller, or sysctl vm.unprivileged_userfaultfd=1 avoids that";
         }
@@ -38,7 +38,6 @@ internal sealed unsafe class TargetUserfaultfd : IDisposable
             reason = $"the target can have no userfaultfd ({opened.Errno}), so the content was copied before the call returned";
             return null;
         }
-        int undo = target.AddUndo(SystemCall.SYS_close, opened.Value);
         FileDescriptor? here = null;
         try
         {
@@ -74,8 +73,9 @@ internal sealed unsafe class TargetUserfaultfd : IDisposable
     }
 
     /// <summary>An unprivileged target may use a descriptor of /dev/userfaultfd that this process could open, passed over a socket of its own.</summary>
-    private static SyscallResult OpenThroughDevice(IProcessCalls target, long flags)
+    private static SyscallResult OpenThroughDevice(IProcessCalls target, long flags, out int undo)
     {
+        undo = 0;
         FileDescriptor device;
         try
         {
@@ -89,7 +89,7 @@ internal sealed unsafe class TargetUserfaultfd : IDisposable
         {
             int? passed = PassDescriptor(target, device);
             if (passed is not { } there) return new SyscallResult(-(long)Errno.EPERM);
-            SyscallResult result = target.Invoke(SystemCall.SYS_ioctl, there, Userfaultfd.USERFAULTFD_IOC_NEW, flags);
+            SyscallResult result = target.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_ioctl, there, Userfaultfd.USERFAULTFD_IOC_NEW, flags);
             target.Invoke(SystemCall.SYS_close, there);
             return result;
         }

@@ -45,7 +45,9 @@ public sealed class CommandLineTests
 
     [Fact]
     public void The_processes_of_the_demo_are_no_commands_for_people() =>
-        Assert.Equal(["copy", "demo", "doctor", "map", "ps"], Program.Build().Subcommands.Where(c => !c.Hidden).Select(c => c.Name).Order(StringComparer.Ordinal));
+        Assert.Equal(
+            ["copy", "demo", "doctor", "map", "ps"],
+            Program.Build().Subcommands.Where(c => !c.Hidden).Select(c => c.Name).Order(StringComparer.Ordinal));
 
     private static ParseResult Parse(string line) => Program.Build().Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries));
 }

@@ -16,7 +16,7 @@ public sealed class DemoInputTests : IDisposable
     {
         byte[] content = RandomNumberGenerator.GetBytes(3_000_001);
         string path = Write("file", content);
-        DemoInput input = DemoInput.Open(path, ulong.MaxValue);
+        DemoInput input = Open(path);
         using var sent = new MemoryStream();
         Assert.Equal(input.Sha256, input.Send(sent));
         Assert.Equal(content, sent.ToArray());
@@ -28,7 +28,7 @@ public sealed class DemoInputTests : IDisposable
     public void The_limit_cuts_the_end_off()
     {
         byte[] content = RandomNumberGenerator.GetBytes(3_000_001);
-        DemoInput input = DemoInput.Open(Write("file", content), 2_000_000);
+        DemoInput input = Open(Write("file", content), limit: 2_000_000);
         using var sent = new MemoryStream();
         input.Send(sent);
         Assert.Equal(content[..2_000_000], sent.ToArray());
@@ -43,7 +43,7 @@ public sealed class DemoInputTests : IDisposable
         _folder.CreateSubdirectory("sub/deeper");
         Write("sub/deeper/" + new string('n', 150), [1, 2, 3]);
         File.CreateSymbolicLink(Path.Combine(_folder.FullName, "link"), "b");
-        DemoInput input = DemoInput.Open(_folder.FullName, ulong.MaxValue);
+        DemoInput input = Open(_folder.FullName);
         using MemoryStream first = new(), second = new();
         Assert.Equal(input.Sha256, input.Send(first));
         Assert.Equal(input.Sha256, input.Send(second));
@@ -68,7 +68,7 @@ public sealed class DemoInputTests : IDisposable
     public void A_file_that_has_become_smaller_is_an_error()
     {
         string path = Write("file", new byte[1000]);
-        DemoInput input = DemoInput.Open(path, ulong.MaxValue);
+        DemoInput input = Open(path);
         File.WriteAllBytes(path, new byte[500]);
         Assert.Contains("smaller", Assert.Throws<IOException>(() => input.Send(Stream.Null)).Message, StringComparison.Ordinal);
     }
@@ -76,9 +76,24 @@ public sealed class DemoInputTests : IDisposable
     [Fact]
     public void What_is_not_there_or_empty_is_an_error_in_one_line()
     {
-        Assert.Contains("no such file", Assert.Throws<FileNotFoundException>(() => DemoInput.Open("/nowhere/at/all", 1)).Message, StringComparison.Ordinal);
-        Assert.Contains("empty", Assert.Throws<IOException>(() => DemoInput.Open(Write("nothing", []), 1)).Message, StringComparison.Ordinal);
+        Assert.Contains("no such file", Assert.Throws<FileNotFoundException>(() => Open("/nowhere/at/all")).Message, StringComparison.Ordinal);
+        Assert.Contains("empty", Assert.Throws<IOException>(() => Open(Write("nothing", []))).Message, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void What_does_not_fit_into_memory_is_an_error_unless_the_limit_cuts_it_down()
+    {
+        string path = Write("file", new byte[1001]);
+        foreach (string input in new[] { path, _folder.FullName })
+        {
+            Assert.Contains("--size", Assert.Throws<IOException>(() => Open(input, room: 1000)).Message, StringComparison.Ordinal);
+            Assert.Equal(1000UL, Open(input, limit: 1000, room: 1000).Length);
+        }
+
+        Assert.Equal(1001UL, Open(path, room: 1001).Length);
+    }
+
+    private static DemoInput Open(string path, ulong limit = ulong.MaxValue, ulong room = 1 << 30) => DemoInput.Open(path, limit, room);
 
     private string Write(string name, byte[] content)
     {

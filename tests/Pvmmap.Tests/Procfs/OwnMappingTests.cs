@@ -77,8 +77,12 @@ public unsafe class OwnMappingTests
         using var mapping = new Mapping(flags);
         SyscallResult named;
         fixed (byte* name = Encoding.ASCII.GetBytes("a (b) c\0"))
-            named = SystemCall.Invoke(SystemCall.SYS_prctl, Prctl.PR_SET_VMA, Prctl.PR_SET_VMA_ANON_NAME, (long)mapping.Range.Start, (long)Length, (long)name);
-        if (named.Errno is Errno.EINVAL or Errno.EBADF) Assert.Skip("the kernel does not name such memory (CONFIG_ANON_VMA_NAME; shared since Linux 6.2)");
+        {
+            const int operation = Prctl.PR_SET_VMA, what = Prctl.PR_SET_VMA_ANON_NAME;
+            named = SystemCall.Invoke(SystemCall.SYS_prctl, operation, what, (long)mapping.Range.Start, (long)Length, (long)name);
+        }
+        if (named.Errno is Errno.EINVAL or Errno.EBADF)
+            Assert.Skip("the kernel names no such memory (needs CONFIG_ANON_VMA_NAME; shared memory since Linux 6.2)");
         Assert.Equal("a (b) c", mapping.Entry.Vma.AnonymousName);
         Assert.Equal("a (b) c", Assert.Single(Maps.Read(Environment.ProcessId), vma => vma.Range == mapping.Range).AnonymousName);
     }

@@ -136,7 +136,8 @@ public class ProcessStatusTests
     public void Each_thread_has_a_status_of_its_own()
     {
         int pid = Environment.ProcessId;
-        int[] tids = [.. Directory.GetDirectories($"/proc/{pid}/task").Select(path => int.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture))];
+        string[] tasks = Directory.GetDirectories($"/proc/{pid}/task");
+        int[] tids = [.. tasks.Select(path => int.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture))];
         Assert.True(tids.Length > 1);
         int seen = 0;
         foreach (int tid in tids)

@@ -1,0 +1,74 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using Pvmmap.ConformanceTests.Stage;
+
+namespace Pvmmap.ConformanceTests.Cli;
+
+/// <summary>The built tool, started as a user's shell would start it, without a terminal.</summary>
+internal sealed class Tool : IDisposable
+{
+    private readonly Process _process;
+    private readonly StringBuilder _output = new();
+    private readonly Task<string> _errors;
+
+    private Tool(IEnumerable<string> arguments)
+    {
+        Assert.True(File.Exists(Path), $"{Path} is not there: run ./build first");
+        _process = Process.Start(new ProcessStartInfo(Path, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        _process.OutputDataReceived += (_, line) =>
+        {
+            lock (_output) _output.Append(line.Data is null ? "" : line.Data + "\n");
+        };
+        _process.BeginOutputReadLine();
+        _errors = _process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+    }
+
+    public static string Path => System.IO.Path.Combine(Theatre.RepositoryRoot, "artifacts/bin/pvmmap");
+
+    /// <summary>Starts it; the words of the line are its arguments.</summary>
+    public static Tool Start(FormattableString line) =>
+        new(line.ToString(CultureInfo.InvariantCulture).Split(' ', StringSplitOptions.RemoveEmptyEntries));
+
+    public static ToolResult Run(FormattableString line)
+    {
+        using Tool tool = Start(line);
+        return tool.Finish();
+    }
+
+    /// <summary>Runs it and reads the JSON that it prints.</summary>
+    public static JsonElement Json(FormattableString line)
+    {
+        ToolResult result = Run(line);
+        Assert.True(result.Code == 0, result.Errors);
+        return JsonElement.Parse(result.Output);
+    }
+
+    /// <summary>Whole lines that it has written so far.</summary>
+    public string Output
+    {
+        get
+        {
+            lock (_output) return _output.ToString();
+        }
+    }
+
+    /// <summary>What Ctrl-C sends.</summary>
+    public void Interrupt() => Libc.Kill(_process.Id, 2);
+
+    public ToolResult Finish()
+    {
+        _process.WaitForExit();
+        return new ToolResult(_process.ExitCode, Output, _errors.GetAwaiter().GetResult());
+    }
+
+    public void Dispose()
+    {
+        if (!_process.HasExited) _process.Kill();
+        _process.Dispose();
+    }
+}
+
+/// <summary>How the tool ended and what it wrote.</summary>
+internal sealed record ToolResult(int Code, string Output, string Errors);

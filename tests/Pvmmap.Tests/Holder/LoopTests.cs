@@ -1,0 +1,116 @@
+using CsCheck;
+using Pvmmap.Holder;
+using Xunit;
+
+namespace Pvmmap.Tests.Holder;
+
+public sealed unsafe class LoopTests
+{
+    private static readonly Gen<(ulong Seed, int Pages, int Actions)> Orders = Gen.Select(Gen.ULong, Gen.Int[1, 80], Gen.Int[0, 120]);
+
+    [Fact]
+    public void Whatever_the_targets_do_every_page_reads_as_the_source_or_zero_as_it_must() => Orders.Sample(order =>
+    {
+        using Scenario scenario = new(order.Seed, order.Pages, order.Actions);
+        Assert.True(scenario.RunHolder());
+        Assert.True(scenario.Control->State is ControlState.Complete or ControlState.TargetGone);
+        scenario.Kernel.CheckAllAfterRelease();
+    }, iter: 10_000);
+
+    [Fact]
+    public void A_lazy_holder_delivers_what_is_touched_and_the_rest_when_told_to() => Orders.Sample(order =>
+    {
+        using Scenario scenario = new(order.Seed, order.Pages, order.Actions);
+        scenario.Control->Lazy = 1;
+        scenario.Kernel.OnIdle = () => scenario.Control->Command = ControlCommand.FinishNow;
+        Assert.True(scenario.RunHolder());
+        scenario.Kernel.CheckAllAfterRelease();
+    }, iter: 3_000);
+
+    [Fact]
+    public void A_lazy_holder_ends_by_itself_when_everything_was_touched()
+    {
+        using Scenario scenario = new(seed: 3, pages: 40, actions: 0);
+        scenario.Control->Lazy = 1;
+        int next = 0;
+        scenario.Kernel.OnIdle = () =>
+        {
+            if (next < scenario.Kernel.Source.Length && scenario.Target.Threads[0].IsIdle)
+                scenario.Kernel.Touch(scenario.Target, scenario.Target.Threads[0], scenario.Target.Pages.Keys.ElementAt(next++), write: false);
+        };
+        Assert.True(scenario.RunHolder());
+        Assert.Equal(ControlState.Complete, scenario.Control->State);
+        Assert.Equal(scenario.Control->BytesTotal, scenario.Control->BytesDone);
+        scenario.Kernel.CheckAllAfterRelease();
+    }
+
+    [Fact]
+    public void Huge_pages_are_delivered_whole_whatever_the_targets_do() => Orders.Sample(order =>
+    {
+        using Scenario scenario = new(order.Seed, 512 + order.Pages * 12, order.Actions);
+        Assert.True(scenario.RunHolder());
+        scenario.Kernel.CheckAllAfterRelease();
+    }, iter: 100);
+
+    [Fact]
+    public void A_quiet_fill_counts_every_populated_byte_once()
+    {
+        using Scenario scenario = new(seed: 7, pages: 300, actions: 0);
+        Assert.True(scenario.RunHolder());
+        Assert.Equal(ControlState.Complete, scenario.Control->State);
+        Assert.Equal(scenario.Control->BytesTotal, scenario.Control->BytesDone);
+        Assert.Equal(0UL, scenario.Control->Errors);
+        Assert.All(scenario.Kernel.Source, page => Assert.False(page.IsPopulated));
+    }
+
+    [Fact]
+    public void What_finds_no_room_in_the_tables_is_poisoned_never_zeroed() => Orders.Sample(order =>
+    {
+        using Scenario scenario = new(order.Seed, order.Pages, order.Actions) { Cramped = true };
+        FakeKernel kernel = scenario.Kernel;
+        kernel.Forks = 20;
+        // With a child that could not even be poisoned the holder stays for ever.
+        kernel.OnIdle = () => kernel.KillAfter = scenario.Control->Withheld != 0 && kernel.ActionsLeft == 0 ? 0 : int.MaxValue;
+        if (scenario.RunHolder()) kernel.CheckAllAfterRelease();
+        else Assert.Equal(1u, scenario.Control->Withheld);
+    }, iter: 3_000);
+
+    [Fact]
+    public void A_region_that_grows_in_place_is_zero_where_it_grew()
+    {
+        using Scenario scenario = new(seed: 19, pages: 10, actions: 0);
+        FakeKernel kernel = scenario.Kernel;
+        scenario.Control->Lazy = 1;
+        ulong end = scenario.Target.Pages.Keys.Last() + FakeKernel.PageSize;
+        int vma = scenario.Target.Pages.Values.Last().Vma;
+        for (ulong i = 0; i < 4; i++) scenario.Target.Pages[end + i * FakeKernel.PageSize] = new TargetPage { Vma = vma };
+        int idle = 0;
+        kernel.OnIdle = () =>
+        {
+            if (idle++ == 0) kernel.Touch(scenario.Target, scenario.Target.Threads[0], end + 2 * FakeKernel.PageSize, write: true);
+            scenario.Control->Command = ControlCommand.FinishNow;
+        };
+        Assert.True(scenario.RunHolder());
+        Assert.Equal(0UL, scenario.Control->PoisonedPages);
+        Assert.Equal(PageState.Present, scenario.Target.Pages[end + 2 * FakeKernel.PageSize].State);
+    }
+
+    [Fact]
+    public void Without_UFFDIO_POISON_a_page_that_cannot_be_read_keeps_its_reader_waiting()
+    {
+        using Scenario scenario = new(seed: 17, pages: 8, actions: 0);
+        FakeKernel kernel = scenario.Kernel;
+        kernel.HasPoison = false;
+        kernel.Source[3] = new SourcePage { State = PageState.Present, Unreadable = true, Content = 4 };
+        int idle = 0;
+        kernel.OnIdle = () =>
+        {
+            if (idle == 0) kernel.Touch(scenario.Target, scenario.Target.Threads[0], scenario.Target.Pages.Keys.ElementAt(3), write: false);
+            if (++idle == 50) kernel.KillAfter = 0;
+        };
+        Assert.False(scenario.RunHolder());
+        Assert.Equal(ControlState.Serving, scenario.Control->State);
+        Assert.NotNull(scenario.Target.Threads[0].Fault);
+        Assert.Equal(1u, scenario.Control->Withheld);
+    }
+}

@@ -1,0 +1,101 @@
+using Pvmmap.Holder;
+using Pvmmap.Holder.Freestanding;
+
+namespace Pvmmap.Tests.Holder;
+
+/// <summary>A holder with a random range, and targets that will do random things.</summary>
+internal sealed unsafe class Scenario : IDisposable
+{
+    public Scenario(ulong seed, int pages, int actions)
+    {
+        Kernel = new FakeKernel(seed, pages) { ActionsLeft = actions };
+        Dice dice = Kernel.Dice;
+        int populated = dice.Below(101);
+        bool readable = dice.Chance(80);
+        for (int i = 0; i < pages; i++)
+        {
+            ref SourcePage page = ref Kernel.Source[i];
+            page.Content = i + 1;
+            page.State = dice.Chance(populated) ? (dice.Chance(75) ? PageState.Present : PageState.Swapped)
+                : dice.Chance(20) ? PageState.ZeroPage : PageState.Missing;
+            page.Unreadable = !readable && page.IsPopulated && dice.Chance(10);
+        }
+        for (int i = 0; i + 512 <= pages; i += 512)
+        {
+            if (dice.Chance(50)) MakeHuge(i);
+        }
+        Kernel.HasPagemapScan = dice.Chance(85);
+        Kernel.Control->BatchBytes = dice.Chance(50) ? 0 : (ulong)(1 + dice.Below(9)) * FakeKernel.PageSize;
+        Kernel.Activity = 5 + dice.Below(60);
+        Target = Kernel.Place();
+    }
+
+    public FakeKernel Kernel { get; }
+
+    public FakeTarget Target { get; }
+
+    /// <summary>The tables have room for few entries. (Then a region must not grow into what an entry could not be cut from.)</summary>
+    public bool Cramped { get; init; }
+
+    public ControlPage* Control => Kernel.Control;
+
+    public void Dispose() => Kernel.Dispose();
+
+    /// <summary>Runs the holder to its end; false when it was killed before.</summary>
+    public bool RunHolder()
+    {
+        Service service;
+        Service.Initialize(&service, FakeKernel.EntryPoint, Control);
+        MakeCramped(&service);
+        Control->State = ControlState.Serving;
+        try
+        {
+            Loop.Run(&service);
+        }
+        catch (ProcessExit)
+        {
+            return true;
+        }
+        catch (ProcessKilled)
+        {
+            return false;
+        }
+        throw new InvalidOperationException("the loop returned");
+    }
+
+    /// <summary>Runs the guardian of a holder that is gone.</summary>
+    public void RunGuardian()
+    {
+        Kernel.KillAfter = int.MaxValue;
+        Kernel.SourceIsGone = true;
+        Service service;
+        Service.Initialize(&service, FakeKernel.EntryPoint, Control);
+        MakeCramped(&service);
+        try
+        {
+            Guardian.Run(&service);
+        }
+        catch (ProcessExit)
+        {
+        }
+    }
+
+    private void MakeCramped(Service* service)
+    {
+        if (!Cramped) return;
+        Kernel.SourceMayBeLost = true;
+        Kernel.MayGrow = false;
+        service->SegmentLimit = SegmentTable.Reserve + 10;
+        service->ContextLimit = 3;
+    }
+
+    private void MakeHuge(int first)
+    {
+        for (int i = first; i < first + 512; i++)
+        {
+            Kernel.Source[i].State = PageState.Present;
+            Kernel.Source[i].Huge = true;
+            Kernel.Source[i].Unreadable = false;
+        }
+    }
+}
