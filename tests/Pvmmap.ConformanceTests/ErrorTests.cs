@@ -188,7 +188,7 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
     };
 
     private static ProcessSnapshot[] Snapshots(Situation s, AddressSpace? except = null) =>
-        [.. new[] { s.Source, s.Target }.Where(space => space is Puppet && space != except).Select(space => ProcessSnapshot.Take(space.Pid))];
+        [.. new[] { s.Source, s.Target }.Where(space => space is Puppet && space != except).Select(space => ProcessSnapshot.TakeAtRest(space.Pid))];
 
     private static void AssertAsBefore(Situation s, ProcessSnapshot[] before)
     {

@@ -66,14 +66,14 @@ public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
         if (source is OwnProcess) UnmapAtEnd(at, Length);
         source.Fill(at, Length, 1);
         source.Must(source.Advise(at, Length, Madv.PageOut), "madvise");
-        ulong swapped = Swapped(source.Pid, at, Length);
+        ulong swapped = Smaps.Swapped(source.Pid, at, Length);
         Assert.True(swapped > Length * 9 / 10, $"only {swapped} bytes could be swapped out");
         ulong before = SwappedIn();
         MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy);
         ulong after = SwappedIn();
         // other processes of the machine have nothing there: this swap is new
         Assert.Equal(before, after);
-        Assert.Equal(swapped, Swapped(source.Pid, at, Length));
+        Assert.Equal(swapped, Smaps.Swapped(source.Pid, at, Length));
         result.Duplication.Finish();
         AssertCompletes(result);
         target.AssertContent(result.Address, Length, 1);
@@ -94,7 +94,7 @@ public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
         result.Duplication.Finish();
         AssertCompletes(result);
         target.Must(target.Advise(result.Address, Length, Madv.PageOut), "madvise");
-        Assert.True(Swapped(target.Pid, result.Address, Length) > Length / 2);
+        Assert.True(Smaps.Swapped(target.Pid, result.Address, Length) > Length / 2);
         target.AssertContent(result.Address, Length, 1);
     }
 
@@ -145,9 +145,6 @@ public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
         (int code, string output) = Theatre.Run("swapon", "-p", "100", $"/dev/{_swap}");
         Assert.True(code == 0, output);
     }
-
-    private static ulong Swapped(int pid, ulong at, ulong length) =>
-        Smaps.Within(pid, at, length).Aggregate(0UL, (sum, vma) => sum + vma.Swapped);
 
     private static ulong SwappedIn() => ulong.Parse(
         File.ReadLines("/proc/vmstat").First(line => line.StartsWith("pswpin ", StringComparison.Ordinal))[7..], CultureInfo.InvariantCulture);

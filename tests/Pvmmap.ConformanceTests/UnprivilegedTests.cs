@@ -16,7 +16,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
         Puppet caller = Unprivileged(s_nobody, load: true), other = Unprivileged(s_nobody);
         Assert.Equal(65534UL, ProcessStatus.Figure(caller.Pid, "Uid"));
         ulong theirs = other.MapFilled(Length, 1), own = caller.MapFilled(Length, 2);
-        ProcessSnapshot before = ProcessSnapshot.Take(other.Pid);
+        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(other.Pid);
         (long pulled, Errno pullErrno) = caller.Call(other.Pid, theirs, Length);
         Assert.Equal(Errno.None, pullErrno);
         before.AssertUnchanged();
@@ -50,7 +50,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
         foreach (Puppet remote in (Puppet[])[root, other])
         {
             ulong theirs = remote.MapFilled(MiB, 1);
-            ProcessSnapshot before = ProcessSnapshot.Take(remote.Pid);
+            ProcessSnapshot before = ProcessSnapshot.TakeAtRest(remote.Pid);
             Assert.Equal((-1L, Errno.EPERM), caller.Call(remote.Pid, theirs, MiB));
             Assert.Equal((-1L, Errno.EPERM), caller.Call(-remote.Pid, own, MiB));
             before.AssertUnchanged();
@@ -81,7 +81,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
         Puppet source = Unprivileged(s_nobody), target = NewPuppet();
         ulong at = source.MapFilled(MiB, 1);
         source.Limit(resource: 6, value: 0);
-        ProcessSnapshot before = ProcessSnapshot.Take(source.Pid);
+        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid);
         Refused(Errno.EAGAIN, source, target, at, MiB);
         before.AssertUnchanged();
     }
@@ -91,7 +91,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
     {
         Puppet source = Unprivileged(s_nobody), target = Unprivileged(s_somebody);
         ulong at = source.MapFilled(Length, 1);
-        ProcessSnapshot sourceBefore = ProcessSnapshot.Take(source.Pid), targetBefore = ProcessSnapshot.Take(target.Pid);
+        ProcessSnapshot sourceBefore = ProcessSnapshot.TakeAtRest(source.Pid), targetBefore = ProcessSnapshot.TakeAtRest(target.Pid);
         MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy);
         sourceBefore.AssertUnchanged();
         targetBefore.AssertUnchanged(new PageRange(result.Address, result.Address + Length));
@@ -109,8 +109,6 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
         Assert.True(File.Exists(Theatre.Library), $"{Theatre.Library} is not there: run ./build first");
         if (!File.Exists(library)) File.Copy(Theatre.Library, library);
         File.SetUnixFileMode(library, (UnixFileMode)Convert.ToInt32("755", 8));
-        puppet.Post($"load {library}");
-        puppet.Answer();
-        return puppet;
+        return puppet.LoadLibrary(library);
     }
 }

@@ -33,7 +33,7 @@ public sealed class UntouchedTests(Theatre theatre) : Scene(theatre)
     {
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(Length, 1);
-        ProcessSnapshot sourceBefore = ProcessSnapshot.Take(source.Pid), targetBefore = ProcessSnapshot.Take(target.Pid);
+        ProcessSnapshot sourceBefore = ProcessSnapshot.TakeAtRest(source.Pid), targetBefore = ProcessSnapshot.TakeAtRest(target.Pid);
         MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy);
         sourceBefore.AssertUnchanged();
         targetBefore.AssertUnchanged(new PageRange(result.Address, result.Address + Length));
@@ -121,7 +121,7 @@ public sealed class UntouchedTests(Theatre theatre) : Scene(theatre)
         }
         Both();
         Puppet child = ForkOf(caller);
-        ProcessSnapshot before = ProcessSnapshot.Take(caller.Pid, PageRangeOfEverything);
+        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(caller.Pid, PageRangeOfEverything);
         for (int round = 0; round < 10; round++) Both();
         before.AssertUnchanged(PageRangeOfEverything);
         Assert.Equal([child.Pid], ProcessStatus.Children(caller.Pid));
@@ -163,7 +163,7 @@ public sealed class UntouchedTests(Theatre theatre) : Scene(theatre)
     }
 
     private static ProcessSnapshot[] Snapshots(AddressSpace source, AddressSpace target, ulong place) =>
-        [.. new[] { source, target }.OfType<Puppet>().Select(puppet => ProcessSnapshot.Take(puppet.Pid, Except(puppet, target, place)))];
+        [.. new[] { source, target }.OfType<Puppet>().Select(puppet => ProcessSnapshot.TakeAtRest(puppet.Pid, Except(puppet, target, place)))];
 
     private static void AssertUnchanged(ProcessSnapshot[] before, AddressSpace target, ulong place)
     {

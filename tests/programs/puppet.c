@@ -27,8 +27,9 @@ static call_type *process_vm_mmap;
 
 /* ---- reading memory that may not be there ---- */
 
-static _Thread_local sigjmp_buf *bail;
-static _Thread_local int bailed;
+/* volatile: the compiler does not know that a plain read can jump */
+static _Thread_local sigjmp_buf *volatile bail;
+static _Thread_local volatile int bailed;
 
 static void on_fault(int signal)
 {

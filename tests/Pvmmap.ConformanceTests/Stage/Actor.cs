@@ -34,7 +34,18 @@ public class Actor : AddressSpace, IDisposable
 
     public string[] Answer()
     {
-        string[] words = _line.Hear().Split(' ');
+        string[] words;
+        try
+        {
+            words = _line.Hear().Split(' ');
+        }
+        catch (IOException e)
+        {
+            // a socket's end comes before the process's
+            if (FromNursery) Eventually.Becomes(() => Theatre.Nursery.Ended(Pid) is not null, seconds: 2);
+            string end = Theatre.Nursery.Ended(Pid) is { } code ? $"ended with {code} (negative: by a signal)" : "has not ended";
+            throw new InvalidOperationException($"process {Pid} does not answer ({e.Message}); it {end}", e);
+        }
         return words[0] == "ok" ? words[1..] : throw new InvalidOperationException($"process {Pid} says {string.Join(' ', words)}");
     }
 

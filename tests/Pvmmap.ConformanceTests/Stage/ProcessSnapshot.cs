@@ -8,6 +8,8 @@ namespace Pvmmap.ConformanceTests.Stage;
 /// </summary>
 internal sealed class ProcessSnapshot
 {
+    private const string Running = "running";
+
     private static readonly string[] s_processKeys =
     [
         "State", "TracerPid", "Uid", "Gid", "FDSize", "Groups", "Threads", "ShdPnd", "SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff", "CapBnd",
@@ -21,6 +23,15 @@ internal sealed class ProcessSnapshot
     private ProcessSnapshot(int pid) => Pid = pid;
 
     public int Pid { get; }
+
+    /// <summary>As <see cref="Take"/>, once the threads that go to sleep after an answer are asleep.</summary>
+    public static ProcessSnapshot TakeAtRest(int pid, params IEnumerable<PageRange> except)
+    {
+        PageRange[] ranges = [.. except];
+        ProcessSnapshot? snapshot = null;
+        Eventually.Becomes(() => !(snapshot = Take(pid, ranges))._facts.ContainsValue(Running), seconds: 1);
+        return snapshot!;
+    }
 
     public static ProcessSnapshot Take(int pid, params IEnumerable<PageRange> except)
     {
@@ -109,7 +120,7 @@ internal sealed class ProcessSnapshot
             string[] call = File.ReadAllText($"{task}/syscall").Trim().Split(' ');
             _facts[$"thread {tid} syscall"] = call.Length >= 9
                 ? string.Create(CultureInfo.InvariantCulture, $"{Number(call)} arguments {string.Join(' ', call[1..7])} sp {call[7]} pc {call[8]}")
-                : "running";
+                : Running;
         }
         catch (IOException)
         {

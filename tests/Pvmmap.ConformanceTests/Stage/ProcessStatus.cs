@@ -20,7 +20,7 @@ internal static class ProcessStatus
     {
         string line = File.ReadLines($"/proc/{pid}/status").First(line => line.StartsWith(key + ":", StringComparison.Ordinal));
         string[] words = line[(key.Length + 1)..].Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries);
-        return ulong.Parse(words[0], CultureInfo.InvariantCulture) * (words.Length > 1 ? 1024UL : 1);
+        return ulong.Parse(words[0], CultureInfo.InvariantCulture) * (words[^1] == "kB" ? 1024UL : 1);
     }
 
     public static IEnumerable<int> All() =>

@@ -135,7 +135,8 @@ public abstract class Scene(Theatre theatre) : IDisposable
     public virtual void Dispose()
     {
         foreach (int pid in _programs.Where(pid => Theatre.Nursery.Ended(pid) is null)) Libc.Kill(pid, Libc.SIGKILL);
-        foreach (Actor actor in _actors) actor.Dispose();
+        // the latest first: a tracer goes before its tracee, a child before its parent
+        foreach (Actor actor in Enumerable.Reverse(_actors)) actor.Dispose();
         foreach (PageRange range in _own) Own.Unmap(range.Start, range.Length);
         GC.SuppressFinalize(this);
         Leftovers.AssertNone(Theatre, _duplications);

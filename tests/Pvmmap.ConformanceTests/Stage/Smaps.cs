@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 
 namespace Pvmmap.ConformanceTests.Stage;
 
@@ -43,8 +44,22 @@ internal static class Smaps
     public static List<Vma> Within(int pid, ulong address, ulong length) =>
         [.. Read(pid).Where(vma => vma.Range.Overlaps(new PageRange(address, address + length)))];
 
-    public static ulong Resident(int pid, ulong address, ulong length) =>
-        Within(pid, address, length).Aggregate(0UL, (sum, vma) => sum + vma.Resident);
+    /// <summary>Bytes present in the range itself: a VMA may be larger, for the kernel joins it with its neighbours.</summary>
+    public static ulong Resident(int pid, ulong address, ulong length) => Pages(pid, address, length, bit: 63);
+
+    /// <summary>Bytes of the range that are swapped out.</summary>
+    public static ulong Swapped(int pid, ulong address, ulong length) => Pages(pid, address, length, bit: 62);
+
+    private static ulong Pages(int pid, ulong address, ulong length, int bit)
+    {
+        byte[] entries = new byte[length / PageRange.PageSize * 8];
+        using FileStream pagemap = File.OpenRead($"/proc/{pid}/pagemap");
+        pagemap.Position = (long)(address / PageRange.PageSize * 8);
+        pagemap.ReadExactly(entries);
+        ulong pages = 0;
+        foreach (ulong entry in MemoryMarshal.Cast<byte, ulong>(entries)) pages += entry >> bit & 1;
+        return pages * PageRange.PageSize;
+    }
 
     /// <summary>What the second column of maps shows for a private mapping.</summary>
     public static string Letters(Prot protection) => string.Concat(
