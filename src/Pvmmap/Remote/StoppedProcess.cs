@@ -187,7 +187,9 @@ internal sealed class StoppedProcess : IProcessCalls
         Ptrace.Registers repaired = registers;
         if (!SystemCallRestart.RepairInterrupted(ref repaired)) return;
         ProcessStatus status = ProcessStatus.ReadThread(Pid, candidate.Tid);
-        if (((status.SigPnd | status.ShdPnd) & ~status.SigBlk) != 0) return;
+        // Signals that are ignored are queued all the same for a tracee; they interrupt nothing.
+        ulong ignored = status.SigIgn | (Signals.IgnoredByDefault & ~status.SigCgt);
+        if (((status.SigPnd | status.ShdPnd) & ~status.SigBlk & ~ignored) != 0) return;
         candidate.SetRegisters(repaired);
     }
 
