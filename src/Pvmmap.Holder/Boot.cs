@@ -64,6 +64,8 @@ internal static unsafe class Boot
             control->ContextCount = 1;
         Published.Write(&control->State, ControlState.Serving);
         Send(call, Serving);
+        // The caller first, should we share its processor: it has a process standing still.
+        Kernel.Yield(call);
         // The number is taken at once by a child's userfaultfd, or stays free; the guardian shares the table, so this closes it there too.
         Kernel.Close(call, HolderFds.Socket);
         Loop.Run(&service);

@@ -33,7 +33,7 @@ internal unsafe struct ControlPage
     [FieldOffset(0x20)] public int HolderPid;
     /// <summary>As the holder's own pid namespace has it; 0 until the guardian stands.</summary>
     [FieldOffset(0x24)] public int GuardianPid;
-    /// <summary>CLOCK_MONOTONIC, nanoseconds.</summary>
+    /// <summary>CLOCK_MONOTONIC, nanoseconds: the unit of Stopwatch.GetTimestamp on Linux.</summary>
     [FieldOffset(0x28)] public ulong StartedAt;
     [FieldOffset(0x30)] public ulong EndedAt;
     /// <summary>The source range, in the holder's own address space too; whole pages.</summary>

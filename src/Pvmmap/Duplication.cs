@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using Pvmmap.Holder;
 using Pvmmap.Linux;
@@ -62,8 +63,8 @@ public sealed class Duplication : IDisposable
     /// <summary>Page faults of the target (and its children) served so far.</summary>
     public ulong FaultsServed => Volatile.Read(ref control.Page.Faults);
 
-    /// <summary>Time since the holder began to serve.</summary>
-    public TimeSpan Age => TimeSpan.FromTicks((Environment.TickCount64 * TimeSpan.TicksPerMillisecond) - (long)(control.Page.StartedAt / 100));
+    /// <summary>Time since the holder began to serve; zero before that.</summary>
+    public TimeSpan Age => control.Page.StartedAt is var started && started == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime((long)started);
 
     /// <summary>Ends with the fill, with the state it ended in. A lazy fill ends when all was touched, or the target is gone.</summary>
     public Task<DuplicationState> Completion => completion.Value;

@@ -27,6 +27,15 @@ internal sealed unsafe class AnonymousMemory : IDisposable
     /// <summary>Memory to use.</summary>
     public static AnonymousMemory Map(ulong length) => new(length, Memory.PROT_READ | Memory.PROT_WRITE, 0);
 
+    /// <summary>Memory to use, in transparent huge pages where the kernel has them to give.</summary>
+    public static AnonymousMemory MapHuge(ulong length)
+    {
+        AnonymousMemory memory = Map(length);
+        // EINVAL: a kernel without them.
+        SystemCall.Invoke(SystemCall.SYS_madvise, (long)memory.Address, (long)length, Memory.MADV_HUGEPAGE);
+        return memory;
+    }
+
     /// <summary>Addresses only, for something to be mapped over.</summary>
     public static AnonymousMemory Reserve(ulong length) => new(length, Memory.PROT_NONE, Memory.MAP_NORESERVE);
 

@@ -23,26 +23,31 @@ internal static class DemoCommand
             HelpName = "LIMIT",
             CustomParser = result => ValueParsers.Size(result),
         };
+        var smallPages = new Option<bool>("--small-pages")
+        {
+            Description = "Receive into 4 KiB pages instead of transparent huge pages.",
+        };
         Option<bool> json = CommonOptions.Json();
         var command = new Command(
             "demo", "A page server receives real data and pushes it into another process, which checks it; beside it process_vm_writev().")
         {
-            path, size, json,
+            path, size, smallPages, json,
         };
-        command.SetAction(parsed => Run(parsed.GetValue(path), parsed.GetValue(size) ?? ulong.MaxValue, parsed.GetValue(json)));
+        command.SetAction(parsed => Run(parsed.GetValue(path), parsed.GetValue(size) ?? ulong.MaxValue, parsed.GetValue(smallPages), parsed.GetValue(json)));
         return command;
     }
 
-    private static int Run(string? path, ulong limit, bool json)
+    private static int Run(string? path, ulong limit, bool smallPages, bool json)
     {
         IAnsiConsole console = json ? Terminal.Silent : Terminal.Output;
         DemoInput input = DemoInput.Open(path, limit, Room());
         Say(console, $"Input: {input.Description}");
         Say(console, $"       {Figures.Bytes(input.Length)}, SHA-256 {input.Sha256[..16]}...");
+        Say(console, $"       received into {(smallPages ? "4 KiB pages" : "transparent huge pages (--small-pages: into 4 KiB pages)")}");
 
         Say(console, $"");
         Say(console, $"1. process_vm_mmap(), the page server keeps its copy");
-        DemoOutcome kept = DemoRun.Execute(input, DemoMethod.Keep);
+        DemoOutcome kept = DemoRun.Execute(input, DemoMethod.Keep, smallPages);
         Say(console, $"   process {kept.PageServerPid} received it on 127.0.0.1");
         Say(console, $"   and pushed it into process {kept.TargetPid} at {Figures.Hex(kept.Measured.Address)}");
         Check(console, kept.Equal, "the target read all of it while the fill went on: SHA-256 equal");
@@ -50,11 +55,11 @@ internal static class DemoCommand
         Check(console, kept.Measured.TargetUnchanged, "the source wrote into each of its pages: the target's copy is unchanged");
 
         Say(console, $"2. process_vm_mmap(), the page server releases its memory at once");
-        DemoOutcome pushed = DemoRun.Execute(input, DemoMethod.Release);
+        DemoOutcome pushed = DemoRun.Execute(input, DemoMethod.Release, smallPages);
         Check(console, pushed.Equal, "the target read all of it: SHA-256 equal");
 
         Say(console, $"3. process_vm_writev(), the page server releases its memory at once");
-        DemoOutcome written = DemoRun.Execute(input, DemoMethod.Write);
+        DemoOutcome written = DemoRun.Execute(input, DemoMethod.Write, smallPages);
         Check(console, written.Equal, "the target read all of it: SHA-256 equal");
 
         DemoReport report = DemoReport.From(input, kept, pushed, written);

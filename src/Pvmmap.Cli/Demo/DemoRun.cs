@@ -12,7 +12,7 @@ internal static class DemoRun
 {
     private const int SendBufferBytes = 1 << 20;
 
-    public static DemoOutcome Execute(DemoInput input, DemoMethod method)
+    public static DemoOutcome Execute(DemoInput input, DemoMethod method, bool smallPages)
     {
         string self = Environment.ProcessPath!;
         using MemoryGauge gauge = MemoryGauge.Create();
@@ -22,7 +22,8 @@ internal static class DemoRun
         {
             int targetPort = Port(target);
             pageServer = gauge.Start(self, [
-                PageServer.Name, "--target", Text(target.Id), "--port", Text(targetPort), "--method", method.ToString()]);
+                PageServer.Name, "--target", Text(target.Id), "--port", Text(targetPort), "--method", method.ToString(),
+                .. smallPages ? (string[])["--small-pages"] : []]);
             string sent = Send(input, Port(pageServer));
             string? report = pageServer.StandardOutput.ReadLine();
             pageServer.WaitForExit();

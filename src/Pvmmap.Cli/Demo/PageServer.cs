@@ -26,18 +26,19 @@ internal static unsafe class PageServer
         var target = new Option<int>("--target") { Required = true };
         var port = new Option<int>("--port") { Required = true };
         var method = new Option<DemoMethod>("--method") { Required = true };
-        var command = new Command(Name, "The page server of the demo.") { target, port, method };
+        var smallPages = new Option<bool>("--small-pages");
+        var command = new Command(Name, "The page server of the demo.") { target, port, method, smallPages };
         command.Hidden = true;
-        command.SetAction(parsed => Run(parsed.GetValue(target), parsed.GetValue(port), parsed.GetValue(method)));
+        command.SetAction(parsed => Run(parsed.GetValue(target), parsed.GetValue(port), parsed.GetValue(method), parsed.GetValue(smallPages)));
         return command;
     }
 
-    private static int Run(int targetPid, int targetPort, DemoMethod method)
+    private static int Run(int targetPid, int targetPort, DemoMethod method, bool smallPages)
     {
         using Socket listener = LineSocket.Listen(out int port);
         Console.Out.WriteLine(port.ToString(CultureInfo.InvariantCulture));
         using LineSocket target = LineSocket.Connect(targetPort);
-        using AnonymousMemory memory = Receive(listener);
+        using AnonymousMemory memory = Receive(listener, smallPages);
         DemoMeasurement measured = method switch
         {
             DemoMethod.Keep => PushAndKeep(memory, targetPid, target),
@@ -48,14 +49,15 @@ internal static unsafe class PageServer
         return ExitCode.Done;
     }
 
-    private static AnonymousMemory Receive(Socket listener)
+    private static AnonymousMemory Receive(Socket listener, bool smallPages)
     {
         using Socket sender = LineSocket.AcceptSocket(listener);
         // A small, fixed window: the buffers of the socket are counted among this process's memory.
         sender.ReceiveBufferSize = ReceiveBufferBytes;
         Span<byte> header = stackalloc byte[sizeof(ulong)];
         for (int got = 0; got < header.Length;) got += ReceiveSome(sender, header[got..]);
-        AnonymousMemory memory = AnonymousMemory.Map(BinaryPrimitives.ReadUInt64LittleEndian(header));
+        ulong length = BinaryPrimitives.ReadUInt64LittleEndian(header);
+        AnonymousMemory memory = smallPages ? AnonymousMemory.Map(length) : AnonymousMemory.MapHuge(length);
         for (ulong offset = 0; offset < memory.Length;) offset += (ulong)ReceiveSome(sender, memory.Slice(offset));
         return memory;
     }

@@ -37,11 +37,20 @@ internal sealed record ReturningCode(ulong SyscallReturn, ulong Restore)
 
     private static bool IsText(Vma vma) => vma.IsFileBacked && vma.Protection.HasFlag(Protection.Execute) && vma.Range.Length <= LargestText;
 
+    // Piece by piece with a small buffer: a whole library's text would be a megabyte of fresh memory, while a process stands still.
     private static (int, int)? Search(int pid, Vma vma)
     {
-        byte[] text = new byte[vma.Range.Length];
-        ReadOnlySpan<byte> code = text.AsSpan(0, Memory.ReadUpTo(pid, vma.Range.Start, text));
-        int syscall = code.IndexOf(SyscallReturnCode), restore = code.IndexOf(RestoreCode);
+        const int pieceBytes = 16 * 1024;
+        int overlap = RestoreCode.Length - 1;
+        Span<byte> buffer = stackalloc byte[pieceBytes];
+        int syscall = -1, restore = -1;
+        for (int at = 0; at < (int)vma.Range.Length && (syscall < 0 || restore < 0); at += pieceBytes - overlap)
+        {
+            ReadOnlySpan<byte> code = buffer[..Memory.ReadUpTo(pid, vma.Range.Start + (ulong)at, buffer[..(int)Math.Min(pieceBytes, vma.Range.Length - (ulong)at)])];
+            if (code.Length <= overlap) break;
+            if (syscall < 0 && code.IndexOf(SyscallReturnCode) is var s && s >= 0) syscall = at + s;
+            if (restore < 0 && code.IndexOf(RestoreCode) is var r && r >= 0) restore = at + r;
+        }
         return syscall < 0 || restore < 0 ? null : (syscall, restore);
     }
 }
