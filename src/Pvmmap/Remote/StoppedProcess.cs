@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Globalization;
+using Pvmmap.Holder;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
 
@@ -14,6 +15,7 @@ internal sealed class StoppedProcess : IProcessCalls
 {
     private const int Options = Ptrace.PTRACE_O_TRACESYSGOOD | Ptrace.PTRACE_O_TRACECLONE;
     private const int CloneVm = 0x100;
+    private const int ThreadsAtOnce = 32;
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan QueuePatience = TimeSpan.FromSeconds(60);
 
@@ -83,16 +85,38 @@ internal sealed class StoppedProcess : IProcessCalls
                 if (!stopped.Contains(tid) && Seize(tid)) fresh.Add(tid);
             }
             // All are asked first, then awaited: the stop is as long as the slowest, not as the sum.
-            foreach (int tid in fresh)
-            {
-                RemoteThread candidate = new(tracer, tid);
-                if (!candidate.AwaitEventStop(StopPatience)) continue;
-                stopped.Add(tid);
-                RepairIfInterrupted(candidate);
-                if (thread is null || tid == Pid) thread = candidate;
-            }
+            foreach (int[] some in fresh.Chunk(ThreadsAtOnce)) AwaitStops(some);
         }
         if (thread is null) throw Gone();
+    }
+
+    /// <summary>
+    /// Awaits the stops in one go of the tracer, and repairs at once what they interrupted: should this process be killed before that, the
+    /// program would see the EINTR.
+    /// </summary>
+    private unsafe void AwaitStops(ReadOnlySpan<int> tids)
+    {
+        int* words = stackalloc int[ThreadsAtOnce];
+        Ptrace.Registers* registers = stackalloc Ptrace.Registers[ThreadsAtOnce];
+        Span<TracerRequest> requests = stackalloc TracerRequest[2 * ThreadsAtOnce];
+        for (int i = 0; i < tids.Length; i++)
+        {
+            requests[2 * i] = TracerProcess.WaitRequest(tids[i], words + i);
+            requests[(2 * i) + 1] = TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, tids[i], 0, (long)(registers + i));
+        }
+        // A request fails for a thread that has ended meanwhile; the others' go on behind it.
+        for (int at = 0; at < 2 * tids.Length; at++) at += tracer.Invoke(requests[at..(2 * tids.Length)], StopPatience);
+        for (int i = 0; i < tids.Length; i++)
+        {
+            WaitStatus status = new(words[i]);
+            if (requests[2 * i].Result < 0 || !status.Stopped) continue;
+            RemoteThread candidate = new(tracer, tids[i]);
+            bool known = status.IsEventStop && requests[(2 * i) + 1].Result >= 0;
+            if (!known && (!candidate.PassOn(status) || !candidate.AwaitEventStop(StopPatience) || candidate.GetRegisters(out registers[i]) != Errno.None)) continue;
+            stopped.Add(tids[i]);
+            RepairIfInterrupted(candidate, registers[i]);
+            if (thread is null || tids[i] == Pid) thread = candidate;
+        }
     }
 
     private void StopOneThread()
@@ -100,12 +124,8 @@ internal sealed class StoppedProcess : IProcessCalls
         foreach (int tid in Threads())
         {
             if (!Seize(tid)) continue;
-            RemoteThread candidate = new(tracer, tid);
-            if (!candidate.AwaitEventStop(StopPatience)) continue;
-            stopped.Add(tid);
-            RepairIfInterrupted(candidate);
-            thread = candidate;
-            return;
+            AwaitStops([tid]);
+            if (thread is not null) return;
         }
         throw Gone();
     }
@@ -181,10 +201,8 @@ internal sealed class StoppedProcess : IProcessCalls
         }
     }
 
-    private void RepairIfInterrupted(RemoteThread candidate)
+    private void RepairIfInterrupted(RemoteThread candidate, Ptrace.Registers repaired)
     {
-        if (candidate.GetRegisters(out Ptrace.Registers registers) != Errno.None) return;
-        Ptrace.Registers repaired = registers;
         if (!SystemCallRestart.RepairInterrupted(ref repaired)) return;
         ProcessStatus status = ProcessStatus.ReadThread(Pid, candidate.Tid);
         // Signals that are ignored are queued all the same for a tracee; they interrupt nothing.
