@@ -195,7 +195,8 @@ public sealed class SurvivalTests(Theatre theatre) : Scene(theatre)
             Assert.NotEqual('T', ProcessStatus.State(source.Pid));
             source.AssertContent(at, 4 * MiB, 1);
         }
-        Assert.Equal(6, Directory.EnumerateDirectories($"/proc/{source.Pid}/task").Count());
+        // Of its kinds of waiting only epoll_wait says EINTR after a bare stop; a caller killed before it repaired that lets it through (docs/limits.md).
+        Assert.InRange(Directory.EnumerateDirectories($"/proc/{source.Pid}/task").Count(), 5, 6);
         // a call that died half-way may leave its page of code behind, no more than that
         Assert.InRange((ulong)ProcessStatus.Mappings(source.Pid), mappings, mappings + 40);
     }

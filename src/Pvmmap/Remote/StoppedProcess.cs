@@ -84,34 +84,36 @@ internal sealed class StoppedProcess : IProcessCalls
             {
                 if (!stopped.Contains(tid) && Seize(tid)) fresh.Add(tid);
             }
-            // All are asked first, then awaited: the stop is as long as the slowest, not as the sum.
-            foreach (int[] some in fresh.Chunk(ThreadsAtOnce)) AwaitStops(some);
+            foreach (int[] some in fresh.Chunk(ThreadsAtOnce)) Interrupt(some);
         }
         if (thread is null) throw Gone();
     }
 
     /// <summary>
-    /// Awaits the stops in one go of the tracer, and repairs at once what they interrupted: should this process be killed before that, the
-    /// program would see the EINTR.
+    /// Stops seized threads, in one go of the tracer, and repairs at once what that interrupted: should this process be killed in between, the
+    /// program would see the EINTR. All are asked first, then awaited: the stop is as long as the slowest, not as the sum.
     /// </summary>
-    private unsafe void AwaitStops(ReadOnlySpan<int> tids)
+    private unsafe void Interrupt(ReadOnlySpan<int> tids)
     {
+        int count = tids.Length;
         int* words = stackalloc int[ThreadsAtOnce];
         Ptrace.Registers* registers = stackalloc Ptrace.Registers[ThreadsAtOnce];
-        Span<TracerRequest> requests = stackalloc TracerRequest[2 * ThreadsAtOnce];
-        for (int i = 0; i < tids.Length; i++)
+        Span<TracerRequest> requests = stackalloc TracerRequest[3 * ThreadsAtOnce];
+        requests = requests[..(3 * count)];
+        for (int i = 0; i < count; i++)
         {
-            requests[2 * i] = TracerProcess.WaitRequest(tids[i], words + i);
-            requests[(2 * i) + 1] = TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, tids[i], 0, (long)(registers + i));
+            requests[i] = TracerProcess.PtraceRequest(Ptrace.PTRACE_INTERRUPT, tids[i]);
+            requests[count + (2 * i)] = TracerProcess.WaitRequest(tids[i], words + i);
+            requests[count + (2 * i) + 1] = TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, tids[i], 0, (long)(registers + i));
         }
         // A request fails for a thread that has ended meanwhile; the others' go on behind it.
-        for (int at = 0; at < 2 * tids.Length; at++) at += tracer.Invoke(requests[at..(2 * tids.Length)], StopPatience);
-        for (int i = 0; i < tids.Length; i++)
+        for (int at = 0; at < requests.Length; at++) at += tracer.Invoke(requests[at..], StopPatience);
+        for (int i = 0; i < count; i++)
         {
             WaitStatus status = new(words[i]);
-            if (requests[2 * i].Result < 0 || !status.Stopped) continue;
+            if (requests[count + (2 * i)].Result < 0 || !status.Stopped) continue;
             RemoteThread candidate = new(tracer, tids[i]);
-            bool known = status.IsEventStop && requests[(2 * i) + 1].Result >= 0;
+            bool known = status.IsEventStop && requests[count + (2 * i) + 1].Result >= 0;
             if (!known && (!candidate.PassOn(status) || !candidate.AwaitEventStop(StopPatience) || candidate.GetRegisters(out registers[i]) != Errno.None)) continue;
             stopped.Add(tids[i]);
             RepairIfInterrupted(candidate, registers[i]);
@@ -124,7 +126,7 @@ internal sealed class StoppedProcess : IProcessCalls
         foreach (int tid in Threads())
         {
             if (!Seize(tid)) continue;
-            AwaitStops([tid]);
+            Interrupt([tid]);
             if (thread is not null) return;
         }
         throw Gone();
@@ -149,6 +151,7 @@ internal sealed class StoppedProcess : IProcessCalls
 
     private PvmmapException Gone() => new(Errno.ESRCH, "stop the process", Pid, hint: "it is exiting");
 
+    /// <summary>Becomes the tracer of a thread, which goes on running.</summary>
     /// <returns>False if the thread is gone.</returns>
     private bool Seize(int tid)
     {
@@ -157,7 +160,7 @@ internal sealed class StoppedProcess : IProcessCalls
         while (true)
         {
             SyscallResult result = tracer.Ptrace(Ptrace.PTRACE_SEIZE, tid, 0, Ptrace.PTRACE_O_TRACESYSGOOD);
-            if (!result.Failed) return !tracer.Ptrace(Ptrace.PTRACE_INTERRUPT, tid).Failed;
+            if (!result.Failed) return true;
             if (result.Errno == Errno.ESRCH) return false;
             ProcessStatus status;
             try
