@@ -48,7 +48,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         int refusals = 0;
         for (int attempt = 0; attempt < Attempts; attempt++)
         {
-            HolderProcess? holder = sourcePid == Self ? Snapshot.TakeOwn(plan, from.IsUnderSeccomp) : TakeStopped(from, plan);
+            HolderProcess? holder = sourcePid == Self ? Snapshot.TakeOwn(plan, Tracer, from.IsUnderSeccomp) : TakeStopped(from, plan);
             if (holder is null)
             {
                 // A fill of ours that is still under way is completed first; its missing pages would look like holes. None there: it may
@@ -86,7 +86,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         using StoppedProcess stopped = StoppedProcess.Stop(Tracer, from.Pidfd, sourcePid, everyThread: true, default);
         try
         {
-            return Snapshot.Take(stopped, plan);
+            return Snapshot.Take(stopped, plan, Tracer);
         }
         finally
         {

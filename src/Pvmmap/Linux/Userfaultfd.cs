@@ -66,11 +66,4 @@ internal static unsafe class Userfaultfd
         Register register = new() { Range = { Start = range.Start, Length = range.Length }, Mode = UFFDIO_REGISTER_MODE_MISSING };
         return SystemCall.Invoke(SystemCall.SYS_ioctl, uffd.Number, UFFDIO_REGISTER, (long)&register).Errno;
     }
-
-    /// <summary>UFFDIO_UNREGISTER.</summary>
-    public static Errno Unregister(FileDescriptor uffd, PageRange range)
-    {
-        Range argument = new() { Start = range.Start, Length = range.Length };
-        return SystemCall.Invoke(SystemCall.SYS_ioctl, uffd.Number, UFFDIO_UNREGISTER, (long)&argument).Errno;
-    }
 }

@@ -9,18 +9,18 @@ namespace Pvmmap.Source;
 internal static class Snapshot
 {
     /// <summary>Takes from this process, null if a userfaultfd guards part of the range. As with fork(), a page that another thread is writing right now lands on one side or the other.</summary>
-    public static HolderProcess? TakeOwn(SourcePlan plan, bool underSeccomp)
+    public static HolderProcess? TakeOwn(SourcePlan plan, TracerProcess tracer, bool underSeccomp)
     {
         using OwnProcess own = new();
-        if (UserfaultfdProbe.IsGuarded(own, plan.Range)) return null;
+        if (UserfaultfdProbe.IsGuarded(own, tracer, plan.Range)) return null;
         using ForkAdvice advice = new(own, plan);
         return HolderProcess.ForkThisProcess(plan.Range, mayServe: !underSeccomp);
     }
 
     /// <summary>Takes from a process whose threads all stand still, and lets it go on. Null if a userfaultfd guards part of the range.</summary>
-    public static HolderProcess? Take(StoppedProcess source, SourcePlan plan)
+    public static HolderProcess? Take(StoppedProcess source, SourcePlan plan, TracerProcess tracer)
     {
-        if (UserfaultfdProbe.IsGuarded(source, plan.Range)) return null;
+        if (UserfaultfdProbe.IsGuarded(source, tracer, plan.Range)) return null;
         RemoteThread child;
         using (new ForkAdvice(source, plan)) child = source.ForkUnseen();
         source.Dispose();

@@ -1,3 +1,4 @@
+using Pvmmap.Holder;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
 using Pvmmap.Remote;
@@ -12,9 +13,14 @@ internal static class UserfaultfdProbe
 {
     private const VmFlags Registered = VmFlags.UffdMissing | VmFlags.UffdWp | VmFlags.UffdMinor;
 
+    // Two of them on one range of this process would take each other for strangers.
+    private static readonly Lock OneAtATime = new();
+
     /// <param name="source">The source, all of whose threads stand still, or this process.</param>
+    /// <param name="tracer">Where the ioctls run: in this process a thread that touches the range while it is registered waits, perhaps the very
+    /// thread for which a garbage collection waits, and the collector would not let us come back to unregister it.</param>
     /// <param name="range">The range to ask about.</param>
-    public static bool IsGuarded(IProcessCalls source, PageRange range)
+    public static bool IsGuarded(IProcessCalls source, TracerProcess tracer, PageRange range)
     {
         const long flags = Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK;
         SyscallResult opened = source.InvokeUndoable(SystemCall.SYS_close, 0, out int undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
@@ -26,9 +32,8 @@ internal static class UserfaultfdProbe
         try
         {
             using FileDescriptor here = FileDescriptor.From(source.GetFd((int)opened.Value), "look for a userfaultfd on the source range", source.Pid);
-            Errno errno = Userfaultfd.Enable(here, 0, out _);
-            if (errno == Errno.None) errno = Userfaultfd.RegisterMissing(here, range);
-            if (errno == Errno.None) errno = Userfaultfd.Unregister(here, range);
+            Errno errno;
+            lock (OneAtATime) errno = RegisterAndUnregister(here, tracer, range);
             if (errno is not (Errno.None or Errno.EBUSY)) throw new PvmmapException(errno, "look for a userfaultfd on the source range", source.Pid, range);
             return errno == Errno.EBUSY;
         }
@@ -37,5 +42,21 @@ internal static class UserfaultfdProbe
             source.Invoke(SystemCall.SYS_close, opened.Value);
             source.ClearUndo(undo);
         }
+    }
+
+    private static unsafe Errno RegisterAndUnregister(FileDescriptor uffd, TracerProcess tracer, PageRange range)
+    {
+        Userfaultfd.Api api = new() { Version = Userfaultfd.UFFD_API };
+        Userfaultfd.Register register = new()
+        {
+            Range = { Start = range.Start, Length = range.Length },
+            Mode = Userfaultfd.UFFDIO_REGISTER_MODE_MISSING,
+        };
+        Userfaultfd.Range all = register.Range;
+        Span<TracerRequest> requests = [Ioctl(Userfaultfd.UFFDIO_API, &api), Ioctl(Userfaultfd.UFFDIO_REGISTER, &register), Ioctl(Userfaultfd.UFFDIO_UNREGISTER, &all)];
+        int done = tracer.Invoke(requests);
+        return done == requests.Length ? Errno.None : new SyscallResult(requests[done].Result).Errno;
+
+        TracerRequest Ioctl(uint request, void* argument) => new() { Number = SystemCall.SYS_ioctl, A1 = uffd.Number, A2 = request, A3 = (long)argument };
     }
 }
