@@ -105,8 +105,8 @@ public sealed class Duplication : IDisposable
         }
     }
 
-    /// <summary>Completes every fill that still has to put pages into a range of a process. False if there is none: somebody else guards the range.</summary>
-    internal static bool CompleteFillsInto(int pid, PageRange range)
+    /// <summary>Completes every fill that still has to put pages into a range of a process, or anywhere in it (null). False if there is none.</summary>
+    internal static bool CompleteFillsInto(int pid, PageRange? range)
     {
         bool found = false;
         foreach (Duplication fill in Running())
@@ -123,9 +123,10 @@ public sealed class Duplication : IDisposable
     }
 
     /// <summary>True if the holder owes pages to this range of the process, or to a child of its target, of which it only knows the userfaultfd.</summary>
-    private bool MayServe(int pid, PageRange range)
+    private bool MayServe(int pid, PageRange? wanted)
     {
         if (TargetPid != pid) return control.Page.ContextCount > 1 && IsDescendant(pid, TargetPid);
+        if (wanted is not { } range || range.Overlaps(new PageRange(Address, Address + Length))) return true;
         foreach (ref readonly ControlSegment segment in control.Segments[..(int)Math.Min(control.Page.SegmentCount, ControlPage.MaximumSegments)])
         {
             if (segment.Length != 0 && range.Overlaps(new PageRange(segment.Destination, segment.Destination + segment.Length))) return true;

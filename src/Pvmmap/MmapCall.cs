@@ -45,13 +45,15 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <summary>Takes the range. The plan that comes back is that of the instant at which it was taken.</summary>
     private HolderProcess Take(Participant from, ref SourcePlan plan)
     {
+        int refusals = 0;
         for (int attempt = 0; attempt < Attempts; attempt++)
         {
             HolderProcess? holder = sourcePid == Self ? Snapshot.TakeOwn(plan, from.IsUnderSeccomp) : TakeStopped(from, plan);
             if (holder is null)
             {
-                // A fill of ours that is still under way is completed first; its missing pages would look like holes.
-                if (!Duplication.CompleteFillsInto(sourcePid, source))
+                // A fill of ours that is still under way is completed first; its missing pages would look like holes. None there: it may
+                // have ended just now, or its range may have been moved about, so look again, and then at every fill into this process.
+                if (!Duplication.CompleteFillsInto(sourcePid, refusals < 2 ? source : null) && ++refusals == 4)
                 {
                     throw new PvmmapException(Errno.EOPNOTSUPP, "take the source range", sourcePid, source,
                         "part of the range is registered with a userfaultfd that is not ours");

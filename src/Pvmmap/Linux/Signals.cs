@@ -6,6 +6,16 @@ internal static unsafe class Signals
     public const int SIGKILL = 9;
     public const int SIGTRAP = 5;
     public const int SIGSTOP = 19;
+    public const int SIGCHLD = 17;
+    public const int SIGCONT = 18;
+    public const int SIGURG = 23;
+    public const int SIGWINCH = 28;
+
+    /// <summary>The signals whose default action is to be ignored, as the bits of a mask.</summary>
+    public static ulong IgnoredByDefault => Bit(SIGCHLD) | Bit(SIGCONT) | Bit(SIGURG) | Bit(SIGWINCH);
+
+    private static ulong Bit(int signal) => 1UL << (signal - 1);
+
     public const int SIG_SETMASK = 2;
     public const int MaskBytes = 8;
 

@@ -58,11 +58,13 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
         {
             if (tracer.Wait(Tid, out WaitStatus status, patience).Failed || !status.Stopped) return false;
             if (status.IsEventStop) return true;
-            // A signal on its way to a handler comes first: hand it on, the stop that was asked for follows.
-            bool deliverable = status.Event == 0 && !status.IsSyscallStop;
-            if (Continue(deliverable ? status.StopSignal : 0) != Errno.None) return false;
+            if (!PassOn(status)) return false;
         }
     }
+
+    /// <summary>Ends a stop that is not the one asked for. A signal on its way to a handler comes first: hand it on, the other stop follows.</summary>
+    /// <returns>False if the thread is gone.</returns>
+    public bool PassOn(WaitStatus status) => Continue(status.Event == 0 && !status.IsSyscallStop ? status.StopSignal : 0) == Errno.None;
 
     /// <summary>
     /// Runs a system call on <see cref="Instruction"/>, stopping the thread before and behind it. ESRCH if the process is gone.

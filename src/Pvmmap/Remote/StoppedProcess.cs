@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Globalization;
+using Pvmmap.Holder;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
 
@@ -14,6 +15,7 @@ internal sealed class StoppedProcess : IProcessCalls
 {
     private const int Options = Ptrace.PTRACE_O_TRACESYSGOOD | Ptrace.PTRACE_O_TRACECLONE;
     private const int CloneVm = 0x100;
+    private const int ThreadsAtOnce = 32;
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan QueuePatience = TimeSpan.FromSeconds(60);
 
@@ -82,17 +84,41 @@ internal sealed class StoppedProcess : IProcessCalls
             {
                 if (!stopped.Contains(tid) && Seize(tid)) fresh.Add(tid);
             }
-            // All are asked first, then awaited: the stop is as long as the slowest, not as the sum.
-            foreach (int tid in fresh)
-            {
-                RemoteThread candidate = new(tracer, tid);
-                if (!candidate.AwaitEventStop(StopPatience)) continue;
-                stopped.Add(tid);
-                RepairIfInterrupted(candidate);
-                if (thread is null || tid == Pid) thread = candidate;
-            }
+            foreach (int[] some in fresh.Chunk(ThreadsAtOnce)) Interrupt(some);
         }
         if (thread is null) throw Gone();
+    }
+
+    /// <summary>
+    /// Stops seized threads, in one go of the tracer, and repairs at once what that interrupted: should this process be killed in between, the
+    /// program would see the EINTR. All are asked first, then awaited: the stop is as long as the slowest, not as the sum.
+    /// </summary>
+    private unsafe void Interrupt(ReadOnlySpan<int> tids)
+    {
+        int count = tids.Length;
+        int* words = stackalloc int[ThreadsAtOnce];
+        Ptrace.Registers* registers = stackalloc Ptrace.Registers[ThreadsAtOnce];
+        Span<TracerRequest> requests = stackalloc TracerRequest[3 * ThreadsAtOnce];
+        requests = requests[..(3 * count)];
+        for (int i = 0; i < count; i++)
+        {
+            requests[i] = TracerProcess.PtraceRequest(Ptrace.PTRACE_INTERRUPT, tids[i]);
+            requests[count + (2 * i)] = TracerProcess.WaitRequest(tids[i], words + i);
+            requests[count + (2 * i) + 1] = TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, tids[i], 0, (long)(registers + i));
+        }
+        // A request fails for a thread that has ended meanwhile; the others' go on behind it.
+        for (int at = 0; at < requests.Length; at++) at += tracer.Invoke(requests[at..], StopPatience);
+        for (int i = 0; i < count; i++)
+        {
+            WaitStatus status = new(words[i]);
+            if (requests[count + (2 * i)].Result < 0 || !status.Stopped) continue;
+            RemoteThread candidate = new(tracer, tids[i]);
+            bool known = status.IsEventStop && requests[count + (2 * i) + 1].Result >= 0;
+            if (!known && (!candidate.PassOn(status) || !candidate.AwaitEventStop(StopPatience) || candidate.GetRegisters(out registers[i]) != Errno.None)) continue;
+            stopped.Add(tids[i]);
+            RepairIfInterrupted(candidate, registers[i]);
+            if (thread is null || tids[i] == Pid) thread = candidate;
+        }
     }
 
     private void StopOneThread()
@@ -100,12 +126,8 @@ internal sealed class StoppedProcess : IProcessCalls
         foreach (int tid in Threads())
         {
             if (!Seize(tid)) continue;
-            RemoteThread candidate = new(tracer, tid);
-            if (!candidate.AwaitEventStop(StopPatience)) continue;
-            stopped.Add(tid);
-            RepairIfInterrupted(candidate);
-            thread = candidate;
-            return;
+            Interrupt([tid]);
+            if (thread is not null) return;
         }
         throw Gone();
     }
@@ -129,6 +151,7 @@ internal sealed class StoppedProcess : IProcessCalls
 
     private PvmmapException Gone() => new(Errno.ESRCH, "stop the process", Pid, hint: "it is exiting");
 
+    /// <summary>Becomes the tracer of a thread, which goes on running.</summary>
     /// <returns>False if the thread is gone.</returns>
     private bool Seize(int tid)
     {
@@ -137,7 +160,7 @@ internal sealed class StoppedProcess : IProcessCalls
         while (true)
         {
             SyscallResult result = tracer.Ptrace(Ptrace.PTRACE_SEIZE, tid, 0, Ptrace.PTRACE_O_TRACESYSGOOD);
-            if (!result.Failed) return !tracer.Ptrace(Ptrace.PTRACE_INTERRUPT, tid).Failed;
+            if (!result.Failed) return true;
             if (result.Errno == Errno.ESRCH) return false;
             ProcessStatus status;
             try
@@ -181,13 +204,13 @@ internal sealed class StoppedProcess : IProcessCalls
         }
     }
 
-    private void RepairIfInterrupted(RemoteThread candidate)
+    private void RepairIfInterrupted(RemoteThread candidate, Ptrace.Registers repaired)
     {
-        if (candidate.GetRegisters(out Ptrace.Registers registers) != Errno.None) return;
-        Ptrace.Registers repaired = registers;
         if (!SystemCallRestart.RepairInterrupted(ref repaired)) return;
         ProcessStatus status = ProcessStatus.ReadThread(Pid, candidate.Tid);
-        if (((status.SigPnd | status.ShdPnd) & ~status.SigBlk) != 0) return;
+        // Signals that are ignored are queued all the same for a tracee; they interrupt nothing.
+        ulong ignored = status.SigIgn | (Signals.IgnoredByDefault & ~status.SigCgt);
+        if (((status.SigPnd | status.ShdPnd) & ~status.SigBlk & ~ignored) != 0) return;
         candidate.SetRegisters(repaired);
     }
 

@@ -65,10 +65,10 @@ internal sealed unsafe class TracerProcess : IDisposable
 
     /// <summary>Runs several in a row, up to the first that fails; each has its result. Pointers in them are to memory that does not move.</summary>
     /// <returns>How many succeeded.</returns>
-    public int Invoke(Span<TracerRequest> requests)
+    public int Invoke(Span<TracerRequest> requests, TimeSpan? patience = null)
     {
         fixed (TracerRequest* list = requests)
-            return (int)Invoke(Patience, TracerMailbox.List, (long)list, requests.Length, 0, 0).Value;
+            return (int)Invoke(patience ?? Patience, TracerMailbox.List, (long)list, requests.Length, 0, 0).Value;
     }
 
     public static TracerRequest PtraceRequest(long request, int tid, long address = 0, long data = 0) =>
