@@ -183,13 +183,15 @@ static void *idle(void *argument)
     struct timespec age = { .tv_sec = 100000 };
     int word = 0, pair[2] = { -1, -1 };
     char byte;
+    long result;
     switch (my->index % IDLE_KINDS) {
-        case 0: nanosleep(&age, NULL); break;
-        case 1: syscall(SYS_futex, &word, 0, 0, NULL); break;
-        case 2: poll(NULL, 0, -1); break;
-        case 3: { struct epoll_event event; epoll_wait(epoll_create1(0), &event, 1, -1); break; }
-        default: if (pipe(pair) == 0 && read(pair[0], &byte, 1) < 0) { } break;
+        case 0: result = nanosleep(&age, NULL); break;
+        case 1: result = syscall(SYS_futex, &word, 0, 0, NULL); break;
+        case 2: result = poll(NULL, 0, -1); break;
+        case 3: { struct epoll_event event; result = epoll_wait(epoll_create1(0), &event, 1, -1); break; }
+        default: result = pipe(pair) == 0 ? read(pair[0], &byte, 1) : -1; break;
     }
+    my->new = result == -1 ? errno : 0;
     my->rounds++;
     return NULL;
 }
@@ -312,6 +314,13 @@ static void obey(char *line)
         for (u64 i = 0; i < n[1]; i++) launch(idle, (struct work){ 0 });
         pthread_sigmask(SIG_SETMASK, &mine, NULL);
         say("ok");
+    } else if (IS("awake")) {
+        /* idlers whose call has returned: KIND:ERRNO */
+        static const char *kinds[IDLE_KINDS] = { "nanosleep", "futex", "poll", "epoll_wait", "read" };
+        char list[1024] = "";
+        for (int i = 0; i < thread_count; i++)
+            if (works[i].rounds) snprintf(list + strlen(list), sizeof list - strlen(list), " %s:%lu", kinds[i % IDLE_KINDS], works[i].new);
+        say("ok%s", list);
     } else if (IS("tally")) {
         tally();
     } else if (IS("join")) {

@@ -50,6 +50,9 @@ public sealed class Puppet : Actor
     /// <summary>Threads blocked for good in nanosleep, futex, poll, epoll_wait and read, each with another signal blocked.</summary>
     public void StartIdlers(int count) => Ask($"idle {count}");
 
+    /// <summary>Idlers that are not in their system call any more, each with the errno it came back with; empty as it should be.</summary>
+    public string Awake() => string.Join(' ', Ask($"awake"));
+
     public Tally Tally()
     {
         ulong[] n = [.. Ask($"tally").Select(word => ulong.Parse(word, CultureInfo.InvariantCulture))];
