@@ -71,6 +71,9 @@ internal static unsafe class BackgroundFill
             if (result == Kernel.EAGAIN)
                 return;
         }
+        // Whoever forks, or moves the range, right now waits for its event to be read. It would wait for ever if it held the userfaultfd itself.
+        if (Loop.IsEventOutstanding(service))
+            return;
         Loop.End(service, content || service->Control->Unmaps == 0 ? ControlState.Complete : ControlState.TargetGone);
     }
 

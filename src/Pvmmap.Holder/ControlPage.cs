@@ -105,6 +105,9 @@ internal struct ControlSegment
     /// 2: nothing is known of them any more, the tables were full: to be poisoned. 3: moved away by mremap(): zero-fill, if still mapped at all.
     /// </summary>
     [FieldOffset(28)] public uint Zero;
+
+    /// <summary>3: zeros too, but never unregistered, for it may lie in somebody else's mapping: vacated by mremap, or room for a stack to grow.</summary>
+    public const uint NotOurs = 3;
 }
 
 internal static class ControlState

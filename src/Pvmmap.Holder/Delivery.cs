@@ -186,6 +186,9 @@ internal static unsafe class Delivery
             return;
         ulong populated = Pagemap.CountBytes(service->Call, start, end);
         long result = Kernel.DontNeed(service->Call, start, end);
+        // A guard marker (MADV_GUARD_INSTALL, Linux 6.13) counts as swapped and outlives MADV_DONTNEED.
+        if (result >= 0 && populated != 0 && Pagemap.CountBytes(service->Call, start, end) != 0)
+            result = Kernel.GuardRemove(service->Call, start, end);
         if (result < 0)
         {
             service->DropFailed = true;

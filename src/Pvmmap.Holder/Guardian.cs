@@ -21,7 +21,9 @@ internal static unsafe class Guardian
 
         service->Recovering = true;
         RecoverMessages(service);
-        PoisonAll(service);
+        do
+            PoisonAll(service);
+        while (Loop.IsEventOutstanding(service));
         // Without UFFDIO_POISON the only thing better than zeros is to let them wait, for as long as there is anybody.
         if (service->Control->Withheld != 0)
             Hold(service);

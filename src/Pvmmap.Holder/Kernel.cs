@@ -40,6 +40,10 @@ internal static unsafe class Kernel
     public static long DontNeed(KernelEntry call, ulong start, ulong end) =>
         call(SystemCalls.madvise, (long)start, (long)(end - start), 4, 0, 0, 0);
 
+    /// <summary>Makes guard pages ordinary missing ones (MADV_GUARD_REMOVE).</summary>
+    public static long GuardRemove(KernelEntry call, ulong start, ulong end) =>
+        call(SystemCalls.madvise, (long)start, (long)(end - start), 103, 0, 0, 0);
+
     /// <summary>A child of ours gets the mapping without its pages (MADV_WIPEONFORK).</summary>
     public static long WipeOnFork(KernelEntry call, ulong start, ulong end) =>
         call(SystemCalls.madvise, (long)start, (long)(end - start), 18, 0, 0, 0);

@@ -82,6 +82,22 @@ internal static unsafe class Loop
         ready = Kernel.Poll(service->Call, descriptors, count, milliseconds) > 0;
     }
 
+    /// <summary>
+    /// Whether an event waits to be read. Asked after the ranges were unregistered, the answer holds: the kernel announces an event under the
+    /// lock that unregistering takes, and refuses copies from then on.
+    /// </summary>
+    public static bool IsEventOutstanding(Service* service)
+    {
+        const ulong lastPage = SystemCalls.AddressSpaceEnd - Kernel.PageSize;
+        for (uint i = 0; i < service->Control->ContextCount; i++)
+        {
+            if (Service.IsAlive(service, i)
+                && Delivery.Probe(service, service->Contexts[i].Fd, lastPage, SystemCalls.AddressSpaceEnd) == Kernel.EAGAIN)
+                return true;
+        }
+        return false;
+    }
+
     /// <summary>Ends the contexts whose address space is gone: a userfaultfd does not tell.</summary>
     public static void EndDeadContexts(Service* service)
     {

@@ -9,7 +9,7 @@ internal static unsafe class SegmentTable
     public const uint Content = 0;
     public const uint Zero = 1;
     public const uint Poison = 2;
-    public const uint Vacated = 3;
+    public const uint Vacated = ControlSegment.NotOurs;
 
     /// <summary>Entries kept for pieces that no longer fit: they become <see cref="Poison"/> entries and are free again once poisoned.</summary>
     public const uint Reserve = 64;

@@ -125,7 +125,7 @@ public sealed class Duplication : IDisposable
     /// <summary>True if the holder owes pages to this range of the process, or to a child of its target, of which it only knows the userfaultfd.</summary>
     private bool MayServe(int pid, PageRange? wanted)
     {
-        if (TargetPid != pid) return control.Page.ContextCount > 1 && IsDescendant(pid, TargetPid);
+        if (TargetPid != pid) return control.Page.ContextCount > 1 && (wanted is null || IsDescendant(pid, TargetPid));
         if (wanted is not { } range || range.Overlaps(new PageRange(Address, Address + Length))) return true;
         foreach (ref readonly ControlSegment segment in control.Segments[..(int)Math.Min(control.Page.SegmentCount, ControlPage.MaximumSegments)])
         {
@@ -137,10 +137,16 @@ public sealed class Duplication : IDisposable
     // The parent may have exited since; then its children cannot be told from strangers, and any fill with children may be the one.
     private static bool IsDescendant(int pid, int ancestor)
     {
-        while (pid > 1)
+        try
         {
-            if (pid == ancestor) return true;
-            pid = ProcessStatus.Read(pid).PPid;
+            for (; pid > 1; pid = ProcessStatus.Read(pid).PPid)
+            {
+                if (pid == ancestor) return true;
+            }
+        }
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+        {
+            return true;
         }
         return !Directory.Exists(string.Create(CultureInfo.InvariantCulture, $"/proc/{ancestor}"));
     }

@@ -112,13 +112,26 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             }
             catch
             {
-                region.Unmap(target);
-                target.ClearUndo(undo);
+                TakeBack(target, region, undo);
                 throw;
             }
         });
         if (!inPlace) FillThenPlace(to, region, plan, holder);
         return Result(region, plan, holder);
+    }
+
+    // The first error is the one to report; if the way into the target is gone too, the target undoes it by itself.
+    private static void TakeBack(IProcessCalls target, Region region, int undo)
+    {
+        try
+        {
+            region.Unmap(target);
+            target.ClearUndo(undo);
+        }
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN)
+        {
+            return;
+        }
     }
 
     /// <summary>Makes the region what the source range is, and its pages the holder's business or present.</summary>
@@ -166,7 +179,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         if (!region.GrowsDown) return [content];
         // Where the stack may grow to during the fill: new memory, zeros.
         ulong room = Math.Min(Region.GrowthRoom, region.Destination - PageRange.PageSize);
-        return [content, new() { Destination = region.Destination - room, Source = plan.Range.Start, Length = room, Zero = 1 }];
+        return [content, new() { Destination = region.Destination - room, Source = plan.Range.Start, Length = room, Zero = ControlSegment.NotOurs }];
     }
 
     /// <summary>For POPULATE, and where the fill may not go on behind the call: nothing is replaced before every page is there.</summary>
@@ -174,6 +187,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     {
         DuplicationState state = holder.AwaitEnd();
         if (state == DuplicationState.Complete && !region.MustMove) return;
+        // After execve() the same process is another program: nothing of ours is in it.
+        if (state == DuplicationState.TargetGone || !Maps.Read(targetPid).Exists(vma => !vma.IsFileBacked && vma.Range.Overlaps(region.Range)))
+            throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended or called execve during the fill");
         Visit(to, region.MovesInPieces, target =>
         {
             if (state == DuplicationState.Complete)

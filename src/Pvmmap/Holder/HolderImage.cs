@@ -9,7 +9,7 @@ namespace Pvmmap.Holder;
 /// </summary>
 internal sealed unsafe class HolderImage
 {
-    private static readonly Lazy<HolderImage> Mapped = new(MapHere);
+    private static readonly Lazy<HolderImage> Mapped = new(MapHere, LazyThreadSafetyMode.PublicationOnly);
 
     private readonly ImageHeader header;
 

@@ -51,7 +51,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
         catch
         {
-            SystemCall.Invoke(SystemCall.SYS_kill, child.Tid, Signals.SIGKILL);
+            Linux.Pidfd.Kill(pidfd);
             socket?.Dispose();
             pidfd.Dispose();
             throw;
@@ -130,6 +130,8 @@ internal sealed unsafe class HolderProcess : IDisposable
         Check(Memory.WriteTo(child.Tid, image, code.Code));
         child.Invoke(SystemCall.SYS_mprotect, (long)image, (long)codeBytes, Memory.PROT_READ | Memory.PROT_EXEC).OrThrow(doing, child.Tid);
 
+        // Its own table by now: a source without a free descriptor is no obstacle.
+        child.Invoke(SystemCall.SYS_close_range, 3, uint.MaxValue);
         ulong arguments = image + imageBytes - ArgumentsRoom;
         child.Invoke(SystemCall.SYS_socketpair, UnixSocket.AF_UNIX, UnixSocket.SOCK_SEQPACKET | UnixSocket.SOCK_CLOEXEC, 0, (long)arguments)
             .OrThrow(doing, child.Tid, hint: "it has no descriptor left (RLIMIT_NOFILE)");
@@ -219,7 +221,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <summary>Lets go of the holder; kills it if it was never released.</summary>
     public void Dispose()
     {
-        if (!released) SystemCall.Invoke(SystemCall.SYS_kill, Pid, Signals.SIGKILL);
+        if (!released) Linux.Pidfd.Kill(pidfd);
         socket?.Dispose();
         socket = null;
         if (followed) return;

@@ -14,6 +14,9 @@ internal static class Pidfd
     public static SyscallResult GetFd(FileDescriptor pidfd, int number) =>
         SystemCall.Invoke(SystemCall.SYS_pidfd_getfd, pidfd.Number, number, 0);
 
+    /// <summary>SIGKILL to that very process, never to another that has its number by now.</summary>
+    public static void Kill(FileDescriptor pidfd) => SystemCall.Invoke(SystemCall.SYS_pidfd_send_signal, pidfd.Number, Signals.SIGKILL);
+
     /// <summary>True if the process has ended (it may be a zombie yet).</summary>
     public static bool HasEnded(FileDescriptor pidfd) => Poll.Readable(pidfd, TimeSpan.Zero);
 }

@@ -18,6 +18,8 @@ internal static class Ptrace
     public const int PTRACE_GETSIGMASK = 0x420a;
     public const int PTRACE_SETSIGMASK = 0x420b;
 
+    public const int PTRACE_GET_RSEQ_CONFIGURATION = 0x420f;
+
     public const int PTRACE_O_TRACESYSGOOD = 1;
     public const int PTRACE_O_TRACECLONE = 1 << 3;
     public const int PTRACE_O_EXITKILL = 1 << 20;

@@ -65,6 +65,8 @@ internal static partial class SystemCall
     public const int SYS_memfd_create = 319;
     public const int SYS_userfaultfd = 323;
     public const int SYS_io_pgetevents = 333;
+    public const int SYS_pidfd_send_signal = 424;
+    public const int SYS_io_uring_enter = 426;
     public const int SYS_pidfd_open = 434;
     public const int SYS_close_range = 436;
     public const int SYS_pidfd_getfd = 438;

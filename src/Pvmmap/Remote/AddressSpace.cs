@@ -9,6 +9,9 @@ internal static class AddressSpace
     /// <summary>Left free around what we place, so that it never merges with, or blocks, a neighbour that grows.</summary>
     private const ulong Margin = 16 * PageRange.PageSize;
 
+    /// <summary>How often to look for another gap when a running thread has taken the one found.</summary>
+    public const int Attempts = 16;
+
     /// <summary>An address with <paramref name="length"/> free bytes, clear of <paramref name="avoid"/>, near the top as mmap(2) would choose.</summary>
     public static ulong FindGap(IReadOnlyList<Vma> maps, ulong length, PageRange avoid)
     {

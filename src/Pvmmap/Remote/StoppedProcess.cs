@@ -195,7 +195,8 @@ internal sealed class StoppedProcess : IProcessCalls
         {
             if (ProcessStatus.Read(otherTracer).Name != TracerProcess.Name) return false;
             using FileDescriptor other = Pidfd.Open(otherTracer);
-            Poll.Readable(other, QueuePatience);
+            // It may let go of this process long before it ends.
+            Poll.Readable(other, TimeSpan.FromMilliseconds(5));
             return true;
         }
         catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
@@ -220,6 +221,7 @@ internal sealed class StoppedProcess : IProcessCalls
         Check(thread.GetRegisters(out thread.Saved));
         if (thread.Saved.Cs != Ptrace.UserCodeSegment64)
             throw new PvmmapException(Errno.ENOSYS, "run a system call in the process", Pid, hint: "it is a 32-bit program; only 64-bit programs can take part");
+        RestartableSequence.Abort(tracer, thread, Pid);
         Check(thread.GetSignalMask(out ulong mask));
         savedMask = mask;
         if (ProcessStatus.ReadThread(Pid, thread.Tid).Seccomp != 0) extraOptions = Ptrace.PTRACE_O_SUSPEND_SECCOMP;
@@ -241,14 +243,23 @@ internal sealed class StoppedProcess : IProcessCalls
     private void MapTrampoline(PageRange avoid)
     {
         List<Vma> maps = Maps.Read(Pid);
-        ulong at = AddressSpace.FindGap(maps, Trampoline.Length, avoid);
         signalFrame = SignalFrame.Write(tracer, thread, Pid, savedMask!.Value, maps);
         // Made beforehand: between the next two calls the thread finds back, but would leave the pages.
         byte[] content = Trampoline.Build(thread.Saved, savedMask.Value, signalFrame);
         ulong? stack = signalFrame?.Stack - sizeof(ulong);
-        if (stack is { } slot) Write(slot, BitConverter.GetBytes(at + Trampoline.WayBackOffset));
-        SyscallResult mapped = Borrowed(signalFrame?.Stack, SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, Memory.PROT_READ | Memory.PROT_WRITE,
-            Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_FIXED_NOREPLACE, -1, 0);
+        SyscallResult mapped;
+        int attempt = 0;
+        do
+        {
+            if (attempt > 0) maps = Maps.Read(Pid);
+            ulong at = AddressSpace.FindGap(maps, Trampoline.Length, avoid);
+            if (stack is { } slot) Write(slot, BitConverter.GetBytes(at + Trampoline.WayBackOffset));
+            mapped = Borrowed(signalFrame?.Stack, SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, Memory.PROT_READ | Memory.PROT_WRITE,
+                Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_FIXED_NOREPLACE, -1, 0);
+        }
+        // Another thread of the process was quicker to take the gap.
+        while (mapped.Errno == Errno.EEXIST && ++attempt < AddressSpace.Attempts);
+        if (mapped.Errno is Errno.EEXIST or Errno.EAGAIN) mapped = new SyscallResult(-(long)Errno.ENOMEM);
         trampoline = (ulong)mapped.OrThrow("map a page in the process", Pid);
         Write(trampoline, content);
         // From here on the way back is through the trampoline, which unmaps itself.

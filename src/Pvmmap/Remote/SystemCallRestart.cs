@@ -56,7 +56,7 @@ internal static class SystemCallRestart
     private static bool ReturnsPlainEintr(int call) => call is
         SystemCall.SYS_epoll_wait or SystemCall.SYS_epoll_pwait or SystemCall.SYS_epoll_pwait2 or
         SystemCall.SYS_semop or SystemCall.SYS_semtimedop or SystemCall.SYS_rt_sigtimedwait or
-        SystemCall.SYS_io_getevents or SystemCall.SYS_io_pgetevents or
+        SystemCall.SYS_io_getevents or SystemCall.SYS_io_pgetevents or SystemCall.SYS_io_uring_enter or
         SystemCall.SYS_recvfrom or SystemCall.SYS_recvmsg or SystemCall.SYS_recvmmsg or
         SystemCall.SYS_sendto or SystemCall.SYS_sendmsg or SystemCall.SYS_sendmmsg or
         SystemCall.SYS_accept or SystemCall.SYS_accept4 or

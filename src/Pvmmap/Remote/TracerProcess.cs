@@ -53,7 +53,7 @@ internal sealed unsafe class TracerProcess : IDisposable
 
     private SyscallResult Invoke(TimeSpan patience, long number, long a1, long a2, long a3, long a4)
     {
-        ObjectDisposedException.ThrowIf(pid == 0, this);
+        if (pid == 0) throw new PvmmapException(Errno.EAGAIN, "trace", hint: "the tracer is gone; every traced process was let go");
         Post(number, a1, a2, a3, a4);
         if (!AwaitAnswer(patience))
         {

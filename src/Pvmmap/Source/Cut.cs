@@ -31,13 +31,14 @@ internal static class Cut
         FileDescriptor? original = null;
         try
         {
-            foreach (SourcePiece piece in cut.Pieces)
+            // By VMA, not by piece: the advice of one is hidden by its neighbour's pages in the other.
+            foreach (PageRange part in cut.Parts)
             {
-                SyscallResult pages = PagemapScan.AnyPopulated(taken, piece.Range);
+                SyscallResult pages = PagemapScan.AnyPopulated(taken, part);
                 if (pages.Failed) return true;
                 if (pages.Value > 0) continue;
                 original ??= OpenPagemap(sourcePid);
-                if (PagemapScan.AnyPopulated(original, piece.Range).Raw != 0) return true;
+                if (PagemapScan.AnyPopulated(original, part).Raw != 0) return true;
             }
             return false;
         }

@@ -13,8 +13,9 @@ internal sealed class SourcePlan
 
     private const VmFlags Unusual = VmFlags.Io | VmFlags.PfnMap | VmFlags.MixedMap;
 
-    private SourcePlan(PageRange range, List<SourcePiece> pieces, bool readable, bool exact)
+    private SourcePlan(PageRange range, List<SourcePiece> pieces, List<PageRange> parts, bool readable, bool exact)
     {
+        Parts = parts;
         IsReadable = readable;
         IsExact = exact;
         Range = range;
@@ -25,6 +26,9 @@ internal sealed class SourcePlan
 
     /// <summary>In order of addresses, without gaps.</summary>
     public IReadOnlyList<SourcePiece> Pieces { get; }
+
+    /// <summary>The same range by the source's own VMAs: pieces join those that differ in nothing that is carried.</summary>
+    public IReadOnlyList<PageRange> Parts { get; }
 
     /// <summary>True if the attributes are known too, not only coverage and kinds.</summary>
     public bool IsExact { get; }
@@ -43,6 +47,7 @@ internal sealed class SourcePlan
     public static SourcePlan Check(int pid, PageRange range, IEnumerable<SmapsEntry> entries, bool exact = true)
     {
         List<SourcePiece> pieces = [];
+        List<PageRange> parts = [];
         bool readable = true;
         ulong at = range.Start;
         foreach (SmapsEntry entry in entries)
@@ -51,6 +56,7 @@ internal sealed class SourcePlan
             if (part.Length == 0) continue;
             if (part.Start > at) break;
             Refuse(pid, part, entry);
+            parts.Add(part);
             readable &= entry.Vma.Protection.HasFlag(Protection.Read) && entry.ProtectionKey == 0;
             SourcePiece piece = new(part, entry.Vma.Protection, entry.Flags & (Carried | WithheldFromFork), entry.Vma.AnonymousName);
             if (pieces.Count > 0 && pieces[^1] with { Range = part } == piece)
@@ -61,7 +67,7 @@ internal sealed class SourcePlan
         }
         if (at < range.End)
             throw new PvmmapException(Errno.EFAULT, "read the source's memory map", pid, new PageRange(at, range.End), "nothing is mapped at the start of this range");
-        return new SourcePlan(range, pieces, readable, exact);
+        return new SourcePlan(range, pieces, parts, readable, exact);
     }
 
     private static void Refuse(int pid, PageRange part, SmapsEntry entry)

@@ -23,9 +23,10 @@ internal static class UserfaultfdProbe
     public static bool IsGuarded(IProcessCalls source, TracerProcess tracer, PageRange range)
     {
         const long flags = Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK;
-        SyscallResult opened = source.InvokeUndoable(SystemCall.SYS_close, 0, out int undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
-        // Before Linux 5.11 there is no UFFD_USER_MODE_ONLY.
-        if (opened.Errno == Errno.EINVAL) opened = source.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags);
+        SyscallResult opened = source.InvokeUndoable(SystemCall.SYS_close, 0, out int undo, SystemCall.SYS_userfaultfd, flags);
+        // With UFFD_USER_MODE_ONLY a system call on a missing page fails meanwhile: only for a process that stands still.
+        if (opened.Errno == Errno.EPERM && source is not OwnProcess)
+            opened = source.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
         if (opened.Errno == Errno.ENOSYS) return false;
         // Out of descriptors, or forbidden: smaps tells the same, slowly.
         if (opened.Failed) return Smaps.Read(source.Pid, range).Exists(entry => (entry.Flags & Registered) != 0);

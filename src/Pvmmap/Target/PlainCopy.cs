@@ -29,7 +29,7 @@ internal static class PlainCopy
                 Span<byte> page = content;
                 // mem, unlike process_vm_readv, also reads what the source had protected against itself.
                 memory.Position = (long)address;
-                memory.ReadExactly(page);
+                ReadPage(memory, page, holder.Pid, address);
                 if (!page.ContainsAnyExcept((byte)0)) continue;
                 target.Write(destination + (address - source.Start), page);
                 done += PageRange.PageSize;
@@ -39,6 +39,19 @@ internal static class PlainCopy
         ref ControlPage control = ref holder.Control.Page;
         control.BytesTotal = control.BytesDone = done;
         control.State = ControlState.Complete;
+    }
+
+    private static void ReadPage(FileStream memory, Span<byte> page, int pid, ulong address)
+    {
+        try
+        {
+            memory.ReadExactly(page);
+        }
+        catch (IOException)
+        {
+            throw new PvmmapException(Errno.EFAULT, "copy the range", pid, new PageRange(address, address + PageRange.PageSize),
+                "a page there cannot be read: a guard page, or broken memory");
+        }
     }
 
     private static FileStream Open(int pid, string name) =>

@@ -54,16 +54,18 @@ internal sealed class Region
         if (plan.Pieces.All(p => p.Flags.HasFlag(VmFlags.NoReserve))) type |= Memory.MAP_NORESERVE;
         if (IsGrowing(plan.Pieces)) type |= Memory.MAP_GROWSDOWN;
         ulong length = plan.Range.Length, at = destination;
-        if (exact)
+        if (exact || replace) type |= Memory.MAP_FIXED_NOREPLACE;
+        SyscallResult mapped;
+        int attempt = 0;
+        do
         {
-            type |= Memory.MAP_FIXED_NOREPLACE;
+            if (replace) at = AddressSpace.FindGap(Maps.Read(target.Pid), length, new PageRange(destination, destination + length));
+            mapped = target.InvokeUndoable(SystemCall.SYS_munmap, (long)length, out undo, SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_NONE, type, -1, 0);
         }
-        else if (replace)
-        {
-            at = AddressSpace.FindGap(Maps.Read(target.Pid), length, new PageRange(destination, destination + length));
-            type |= Memory.MAP_FIXED_NOREPLACE;
-        }
-        SyscallResult mapped = target.InvokeUndoable(SystemCall.SYS_munmap, (long)length, out undo, SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_NONE, type, -1, 0);
+        // Another thread of the target was quicker to take the gap.
+        while (replace && mapped.Errno == Errno.EEXIST && ++attempt < AddressSpace.Attempts);
+        // EAGAIN: mlockall(MCL_FUTURE) and RLIMIT_MEMLOCK.
+        if (mapped.Errno == Errno.EAGAIN || (replace && mapped.Errno == Errno.EEXIST)) mapped = new SyscallResult(-(long)Errno.ENOMEM);
         ulong address = (ulong)mapped.OrThrow("map the destination", target.Pid, exact ? new PageRange(at, at + length) : null, mapped.Errno switch
         {
             Errno.EEXIST => "something is mapped there (FIXED_NOREPLACE)",
