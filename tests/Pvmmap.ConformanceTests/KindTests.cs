@@ -51,6 +51,35 @@ public sealed class KindTests(Theatre theatre) : Scene(theatre)
         Assert.True(Assert.Single(Smaps.Within(source.Pid, at, 2 * MiB)).Has(flag), "the source has lost its flag");
     }
 
+    [Theory]
+    [InlineData(Madv.DontFork)]
+    [InlineData(Madv.WipeOnFork)]
+    public void Nor_is_it_hidden_by_a_neighbour_without_that_advice(Madv advice)
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(2 * MiB, 1);
+        source.Must(source.Advise(at + MiB, MiB, advice), "madvise");
+        MmapResult result = Call(source, target, at, 2 * MiB);
+        target.AssertContent(result.Address, 2 * MiB, 1);
+        AssertCompletes(result);
+    }
+
+    [Theory]
+    [InlineData(MmapFlags.None)]
+    [InlineData(MmapFlags.Populate)]
+    public void Guard_pages_do_not_keep_the_fill_from_ending(MmapFlags fill)
+    {
+        const int guardInstall = 102;
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(MiB, 1);
+        // EINVAL before Linux 6.13: ordinary pages then
+        source.Advise(at + 64 * Page, 2 * Page, (Madv)guardInstall);
+        MmapResult result = Call(source, target, at, MiB, flags: fill);
+        target.AssertContent(result.Address, 64 * Page, 1);
+        target.AssertContent(result.Address + 66 * Page, MiB - 66 * Page, 1, 66);
+        AssertCompletes(result);
+    }
+
     [Fact]
     public void Locked_memory_is_copied_unlocked()
     {

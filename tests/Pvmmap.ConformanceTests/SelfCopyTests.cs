@@ -26,6 +26,22 @@ public sealed class SelfCopyTests(Theatre theatre) : Scene(theatre)
         AssertCompletes(result);
     }
 
+    [Fact]
+    public async Task From_four_threads_at_once_onto_places_of_their_own()
+    {
+        // each call forks this process while the others' fills in it are under way, and end
+        ulong[] ats = [.. Enumerable.Range(0, 4).Select(i => MapFilled(Own, MiB, (ulong)i + 1))];
+        ulong[] places = [.. Enumerable.Range(0, 4).Select(_ => MapFilled(Own, MiB, 9))];
+        for (int round = 0; round < 10; round++)
+        {
+            MmapResult[] results = await Task.WhenAll(Enumerable.Range(0, 4).Select(i => Task.Factory.StartNew(
+                () => ProcessVm.Mmap(Environment.ProcessId, ats[i], MiB, places[i], MmapFlags.Fixed),
+                TestContext.Current.CancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default)));
+            for (int i = 0; i < 4; i++) Own.AssertContent(places[i], MiB, (ulong)i + 1);
+            foreach (MmapResult result in results) AssertCompletes(result);
+        }
+    }
+
     [Theory]
     [InlineData(MmapFlags.None)]
     [InlineData(MmapFlags.Lazy)]
