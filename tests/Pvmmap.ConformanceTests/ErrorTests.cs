@@ -64,10 +64,18 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
 
     public override void Dispose()
     {
-        base.Dispose();
-        if (_cgroup is null) return;
-        Eventually.Holds(() => File.ReadAllText($"{_cgroup}/cgroup.procs").Length == 0, "the cgroup empties");
-        Directory.Delete(_cgroup);
+        try
+        {
+            base.Dispose();
+        }
+        finally
+        {
+            if (_cgroup is not null)
+            {
+                Eventually.Becomes(() => File.ReadAllText($"{_cgroup}/cgroup.procs").Length == 0, seconds: 20);
+                Directory.Delete(_cgroup);
+            }
+        }
     }
 
     private static IEnumerable<Row> Rows()

@@ -100,15 +100,30 @@ public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
 
     public override void Dispose()
     {
-        base.Dispose();
-        if (_swap is not null)
+        try
         {
-            Theatre.Run("swapoff", $"/dev/{_swap}");
-            File.WriteAllText($"/sys/block/{_swap}/reset", "1");
-            File.WriteAllText($"{Machine.Zram}/hot_remove", _swap["zram".Length..]);
+            base.Dispose();
         }
+        finally
+        {
+            // the machine gets its swap and cgroups back whatever the test came to
+            RemoveSwap();
+            RemoveCgroup();
+        }
+    }
+
+    private void RemoveSwap()
+    {
+        if (_swap is null) return;
+        Theatre.Run("swapoff", $"/dev/{_swap}");
+        File.WriteAllText($"/sys/block/{_swap}/reset", "1");
+        File.WriteAllText($"{Machine.Zram}/hot_remove", _swap["zram".Length..]);
+    }
+
+    private void RemoveCgroup()
+    {
         if (_cgroup is null) return;
-        Eventually.Holds(() => File.ReadAllText($"{_cgroup}/cgroup.procs").Length == 0, "the cgroup empties");
+        Eventually.Becomes(() => File.ReadAllText($"{_cgroup}/cgroup.procs").Length == 0, seconds: 20);
         Directory.Delete(_cgroup);
     }
 
