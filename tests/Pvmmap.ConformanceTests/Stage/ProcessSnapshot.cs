@@ -119,7 +119,7 @@ internal sealed class ProcessSnapshot
             AddStatus($"thread {tid}", $"{task}/status", s_threadKeys);
             string[] call = File.ReadAllText($"{task}/syscall").Trim().Split(' ');
             _facts[$"thread {tid} syscall"] = call.Length >= 9
-                ? string.Create(CultureInfo.InvariantCulture, $"{Number(call)} arguments {string.Join(' ', call[1..7])} sp {call[7]} pc {call[8]}")
+                ? string.Create(CultureInfo.InvariantCulture, $"{Number(call)} arguments {Arguments(call)} sp {call[7]} pc {call[8]}")
                 : Running;
         }
         catch (IOException)
@@ -130,6 +130,14 @@ internal sealed class ProcessSnapshot
 
     /// <summary>The kernel goes on with a relative sleep as restart_syscall (219); that is the same sleep.</summary>
     private static string Number(string[] call) => call[0] is "219" or "35" or "7" or "202" or "230" ? "a wait" : call[0];
+
+    /// <summary>An event loop computes the milliseconds until its next timer anew each time round (epoll_wait 232, epoll_pwait 281).</summary>
+    private static string Arguments(string[] call)
+    {
+        string[] arguments = call[1..7];
+        if (call[0] is "232" or "281" && Convert.ToInt32(arguments[3], 16) > 0) arguments[3] = "(a time)";
+        return string.Join(' ', arguments);
+    }
 
     private void AddStatus(string prefix, string file, string[] keys)
     {
