@@ -29,7 +29,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         from.CheckPermission();
         to.CheckPermission();
         SourcePlan plan = SourcePlan.FromMaps(sourcePid, source);
-        if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid).Exists(vma => vma.Range.Overlaps(Destination)))
+        if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid, Destination).Count > 0)
             throw new PvmmapException(Errno.EEXIST, "map the destination", targetPid, Destination, "something is mapped there (FIXED_NOREPLACE)");
         try
         {
@@ -59,8 +59,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 using IProcessCalls calls = (IProcessCalls?)stopped ?? new OwnProcess();
                 if (!UserfaultfdProbe.IsGuarded(calls, Tracer, source))
                 {
-                    plan = SourcePlan.FromSmaps(sourcePid, source);
-                    using HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, from.Pidfd) : HolderProcess.Share(stopped, from.Pidfd, source);
+                    plan = SourcePlan.FromMaps(sourcePid, source);
+                    using HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, plan.Parts, from.Pidfd)
+                        : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts);
+                    plan = holder.Attributes is { } attributes && attributes.Count == plan.Parts.Count
+                        ? plan.WithAttributes(sourcePid, attributes) : SourcePlan.FromSmaps(sourcePid, source);
                     bool copied = Place(to, plan, holder, out Region region);
                     if (copied) calls.Invoke(SystemCall.SYS_munmap, (long)source.Start, (long)source.Length).OrThrow("release the source range", sourcePid, source);
                     return Result(region, plan, holder);
@@ -233,10 +236,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <summary>For POPULATE, and where the fill may not go on behind the call: nothing is replaced before every page is there.</summary>
     private void FillThenPlace(Participant to, Region region, SourcePlan plan, HolderProcess holder)
     {
+        holder.EndCall();
         DuplicationState state = holder.AwaitEnd();
         if (state == DuplicationState.Complete && !region.MustMove) return;
         // After execve() the same process is another program: nothing of ours is in it.
-        if (state == DuplicationState.TargetGone || !Maps.Read(targetPid).Exists(vma => !vma.IsFileBacked && vma.Range.Overlaps(region.Range)))
+        if (state == DuplicationState.TargetGone || !Maps.Read(targetPid, region.Range).Exists(vma => !vma.IsFileBacked))
             throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended or called execve during the fill");
         Visit(to, region.MovesInPieces, target =>
         {
@@ -253,6 +257,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <summary>For a move with POPULATE: the pages are the target's already.</summary>
     private void AwaitFill(HolderProcess holder, Region region)
     {
+        holder.EndCall();
         DuplicationState state = holder.AwaitEnd();
         if (state == DuplicationState.TargetGone)
             throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended, called execve or unmapped it during the fill");
