@@ -30,7 +30,12 @@ internal static class Program
         var root = new RootCommand("Measurements of process_vm_mmap() beside what there was before.") { names, list, results };
         root.SetAction(parsed => parsed.GetValue(list) ? List() : Run(parsed.GetValue(names)!, parsed.GetValue(results)));
         var worker = new Command(Worker.Command, "A process with memory that does what it is told on its standard input.") { Hidden = true };
-        worker.SetAction(_ => Worker.Serve(Console.In, Console.Out));
+        worker.SetAction(_ =>
+        {
+            // Ctrl-C goes to every process of the terminal's group; who started this one ends it.
+            using var sigint = PosixSignalRegistration.Create(PosixSignal.SIGINT, context => context.Cancel = true);
+            return Worker.Serve(Console.In, Console.Out);
+        });
         root.Add(worker);
         return root;
     }
