@@ -4,16 +4,23 @@ using Pvmmap.Cli;
 
 namespace Pvmmap.Bench;
 
-/// <summary>./bench: measures side by side on this machine. 0 when every goal is met, 1 when one is missed or something failed.</summary>
+/// <summary>./bench: measures side by side on this machine. 0 when every bound is kept, 1 when one is not or something failed, 2 for a wrong command line.</summary>
 internal static class Program
 {
     private static readonly IBenchmark[] s_all = [new MoveBenchmark()];
 
     private static int Main(string[] args)
     {
+        ParseResult parsed = Build().Parse(args);
+        if (parsed.Errors.Count > 0)
+        {
+            Failure.Write($"bench: {parsed.Errors[0].Message} See ./bench --help");
+            return ExitCode.Usage;
+        }
+
         try
         {
-            return Build().Parse(args).Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+            return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
         }
         catch (Exception e) when (e is PvmmapException or IOException or OperationCanceledException or UnauthorizedAccessException)
         {
