@@ -32,7 +32,9 @@ internal sealed class MoveBenchmark : IBenchmark
 
     public BenchReport Run(Action<string> say, CancellationToken interrupted)
     {
-        Medians? small = Measure(s_small, say, interrupted), large = Measure(s_large, say, interrupted), huge = Measure(s_huge, say, interrupted);
+        Medians? small = Measure(s_small, say, interrupted);
+        Medians? large = Measure(s_large, say, interrupted);
+        Medians? huge = Measure(s_huge, say, interrupted);
         interrupted.ThrowIfCancellationRequested();
         say("peak memory, handed over");
         double? movePeak = Peak((source, target) => Move(source, target, s_small));
@@ -60,7 +62,7 @@ internal sealed class MoveBenchmark : IBenchmark
         ulong needed = (2 * configuration.Length) + Headroom, available = MemoryInfo.Read("MemAvailable");
         if (available < needed)
         {
-            _notes.Add($"{configuration.Data}: left out, {Figures.Bytes(needed)} of free memory are needed and {Figures.Bytes(available)} are there.");
+            _notes.Add($"{configuration.Data}: left out; {Figures.Bytes(needed)} of free memory are needed, {Figures.Bytes(available)} are there.");
             return null;
         }
 
@@ -92,7 +94,7 @@ internal sealed class MoveBenchmark : IBenchmark
         return new Medians(written.P50, moved.P50);
     }
 
-    /// <summary>The most that source and target held together, with all that the kernel charges for them, from before the source was filled to the end.</summary>
+    /// <summary>The most that source and target held together, with all that the kernel charges for them, from before the source was filled on.</summary>
     private double? Peak(Action<WorkerProcess, WorkerProcess> transfer)
     {
         using WorkerProcess source = new(), target = new();
@@ -125,7 +127,7 @@ internal sealed class MoveBenchmark : IBenchmark
         WarmUp(source, target);
         Fill(source, s_small);
         ulong swapped = source.PageOut(SwappedOut);
-        if (swapped < SwappedOut * 9 / 10) throw new IOException($"bench: only {Figures.Bytes(swapped)} could be swapped out; is the swap space full?");
+        if (swapped < SwappedOut * 9 / 10) throw new IOException($"bench: only {Figures.Bytes(swapped)} could be swapped out; is memory short?");
         PushTimes push = Move(source, target, s_small);
         Check(target);
         return push.SwappedIn;

@@ -4,7 +4,9 @@ using Pvmmap.Cli;
 
 namespace Pvmmap.Bench;
 
-/// <summary>./bench: measures side by side on this machine. 0 when every bound is kept, 1 when one is not or something failed, 2 for a wrong command line.</summary>
+/// <summary>
+/// ./bench: measures side by side on this machine. 0 when every bound is kept, 1 when one is not or something failed, 2 for a wrong command line.
+/// </summary>
 internal static class Program
 {
     private static readonly IBenchmark[] s_all = [new MoveBenchmark()];
@@ -33,7 +35,11 @@ internal static class Program
         var names = new Argument<string[]>("NAME") { Description = "What to measure; all when none is named.", Arity = ArgumentArity.ZeroOrMore };
         names.AcceptOnlyFromAmong([.. s_all.Select(benchmark => benchmark.Name)]);
         var list = new Option<bool>("--list") { Description = "List the names and do nothing." };
-        var results = new Option<DirectoryInfo?>("--results") { Description = "Folder for NAME.json and NAME.md; none are written without it.", HelpName = "DIR" };
+        var results = new Option<DirectoryInfo?>("--results")
+        {
+            Description = "Folder for NAME.json and NAME.md; none are written without it.",
+            HelpName = "DIR",
+        };
         var root = new RootCommand("Measurements of process_vm_mmap() beside what there was before.") { names, list, results };
         root.SetAction(parsed => parsed.GetValue(list) ? List() : Run(parsed.GetValue(names)!, parsed.GetValue(results)));
         var worker = new Command(Worker.Command, "A process with memory that does what it is told on its standard input.") { Hidden = true };

@@ -32,7 +32,9 @@ internal static class Rendering
     }
 
     private static IEnumerable<string[]> Times(BenchReport report) => report.Series.Select(series => (string[])
-        [series.Data, series.Way, series.Measured, Time(series.Time.P50), Time(series.Time.Minimum), Time(series.Time.Maximum), $"{series.Time.Rounds}"]);
+    [
+        series.Data, series.Way, series.Measured, Time(series.Time.P50), Time(series.Time.Minimum), Time(series.Time.Maximum), $"{series.Time.Rounds}",
+    ]);
 
     private static IEnumerable<string[]> Figured(BenchReport report) => report.Findings.Select(finding => (string[])
         [finding.What, finding.Measured, finding.Wanted, finding.Met switch { true => "met", false => "MISSED", null => "" }]);

@@ -73,7 +73,7 @@ internal sealed class WorkerProcess : IDisposable
         _process.StandardInput.WriteLine(line);
         _process.StandardInput.Flush();
         string answer = _process.StandardOutput.ReadLine()
-            ?? throw new IOException($"bench: process {Pid} ended when told '{line}'; a message of its own is above, else see dmesg (out of memory?)");
+            ?? throw new IOException($"bench: process {Pid} ended when told '{line}'; its message is above, else see dmesg (out of memory?)");
         return [.. answer.Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(word => ulong.Parse(word, CultureInfo.InvariantCulture))];
     }
 }

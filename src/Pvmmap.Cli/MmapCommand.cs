@@ -55,7 +55,8 @@ internal static class MmapCommand
                 | (parsed.GetValue(lazy) ? MmapFlags.Lazy : 0) | (parsed.GetValue(populate) ? MmapFlags.Populate : 0);
             bool follow = !parsed.GetValue(noWait) && !parsed.GetValue(lazy);
             return Run(
-                name, parsed.GetValue(from), parsed.GetValue(to), parsed.GetValue(range), parsed.GetValue(at) ?? 0, flags, follow, parsed.GetValue(json));
+                name, parsed.GetValue(from), parsed.GetValue(to), parsed.GetValue(range), parsed.GetValue(at) ?? 0, flags, follow,
+                parsed.GetValue(json));
         });
         return command;
     }

@@ -38,7 +38,8 @@ internal static class PsCommand
     }
 
     /// <summary>
-    /// One fill. The size is that of the range, the bytes of the progress are those of its pages that have content. A guard's number is 0 where there is none.
+    /// One fill. The size is that of the range, the bytes of the progress are those of its pages that have content. A guard's number is 0 where
+    /// there is none.
     /// </summary>
     internal sealed record FillRow(
         int HolderPid, int GuardianPid, int SentinelPid, int SourcePid, int TargetPid, string Mode, string SourceAddress, string Address,
@@ -46,7 +47,13 @@ internal static class PsCommand
     {
         /// <summary>The processes that watch over the holder.</summary>
         [JsonIgnore]
-        public string Guards => new[] { GuardianPid, SentinelPid }.Where(pid => pid != 0).ToArray() is { Length: > 0 } pids ? string.Join(',', pids) : "none";
+        public string Guards => (GuardianPid, SentinelPid) switch
+        {
+            (0, 0) => "none",
+            (_, 0) => $"{GuardianPid}",
+            (0, _) => $"{SentinelPid}",
+            _ => $"{GuardianPid},{SentinelPid}",
+        };
 
         public static FillRow From(Duplication fill)
         {

@@ -28,7 +28,7 @@ internal static class DemoCommand
         };
         Option<bool> json = CommonOptions.Json();
         var command = new Command(
-            "demo", "A page server receives real data and pushes it into another process, which checks it: copied, handed over, and with process_vm_writev().")
+            "demo", "A page server receives real data and gets it into another process: copied, handed over, and with process_vm_writev().")
         {
             path, size, smallPages, json,
         };
@@ -90,9 +90,11 @@ internal static class DemoCommand
         Row("equal", run => run.Equal ? "yes" : "NO");
         console.WriteLine();
         console.Write(table);
-        Say(console, $"The call returned {Times(report.CallRatio, "sooner", "later")} than process_vm_writev(), with PVMMAP_MOVE {Times(report.MoveCallRatio, "sooner", "later")}.");
-        Say(console, $"At its peak the pair held {Figures.Ratio(mmap.PeakToData)} times the data, with PVMMAP_MOVE {Figures.Ratio(move.PeakToData)} times,");
-        Say(console, $"with process_vm_writev() {Figures.Ratio(writev.PeakToData)} times.");
+        string copied = Times(report.CallRatio, "sooner", "later"), moved = Times(report.MoveCallRatio, "sooner", "later");
+        Say(console, $"The call returned {copied} than process_vm_writev(), with PVMMAP_MOVE {moved}.");
+        string once = Figures.Ratio(mmap.PeakToData), handed = Figures.Ratio(move.PeakToData), twice = Figures.Ratio(writev.PeakToData);
+        Say(console, $"At its peak the pair held {once} times the data, with PVMMAP_MOVE {handed} times,");
+        Say(console, $"with process_vm_writev() {twice} times.");
         Say(console, $"Peak memory: {report.PeakMethod}.");
         foreach (string note in report.Notes) Say(console, $"Note: {note}");
     }

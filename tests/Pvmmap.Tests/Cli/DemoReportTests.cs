@@ -21,7 +21,7 @@ public sealed class DemoReportTests
         Assert.Matches("the call took +│ +500 ms │ +20.0 ms │ +1.0 ms │", text);
         Assert.Matches("peak memory, both together +│ +1.3 GiB │ +660 MiB │ +645 MiB │", text);
         Assert.Matches("times the data +│ +2.03 │ +1.03 │ +1.01 │", text);
-        Assert.Contains("The call returned 25 times sooner than process_vm_writev(), with PVMMAP_MOVE 500 times sooner.", text, StringComparison.Ordinal);
+        Assert.Contains("returned 25 times sooner than process_vm_writev(), with PVMMAP_MOVE 500 times sooner.", text, StringComparison.Ordinal);
         Assert.Contains("held 1.03 times the data, with PVMMAP_MOVE 1.01 times,", text, StringComparison.Ordinal);
         Assert.Contains("with process_vm_writev() 2.03 times", text, StringComparison.Ordinal);
         Assert.Contains("Note: a note", text, StringComparison.Ordinal);

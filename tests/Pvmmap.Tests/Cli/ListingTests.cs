@@ -34,8 +34,8 @@ public sealed class ListingTests
     [Fact]
     public void Fills_are_listed_with_their_progress()
     {
-        PsCommand.FillRow copy = new(31, 32, 0, 11, 12, "copy", "0x7e0000000000", "0x7f0000000000", 64 << 20, 64 << 20, 48 << 20, 16 << 20, 7, 1_500_000,
-            "filling");
+        PsCommand.FillRow copy = new(
+            31, 32, 0, 11, 12, "copy", "0x7e0000000000", "0x7f0000000000", 64 << 20, 64 << 20, 48 << 20, 16 << 20, 7, 1_500_000, "filling");
         PsCommand.FillRow move = copy with { HolderPid = 33, GuardianPid = 34, SentinelPid = 35, Mode = "move", AgeUs = 1200, State = "lazy" };
         PsCommand.FillRow alone = copy with { GuardianPid = 0 };
         Assert.Equal(
