@@ -190,12 +190,24 @@ public sealed class ToolTests(Theatre theatre) : Scene(theatre)
     public void Errors_are_one_line_that_says_what_to_do(string line, int code, string expected) =>
         AssertOneLine(code, expected, Tool.Run($"{line}"));
 
-    [Fact]
-    public void The_demo_arrives_whole_and_holds_the_data_little_more_than_once()
+    [Theory]
+    [InlineData("")]
+    [InlineData("--small-pages")]
+    public void The_demo_arrives_whole_in_each_of_its_ways(string pages)
     {
-        JsonElement report = Tool.Json($"demo {Tool.Path} --json");
+        JsonElement report = Tool.Json($"demo {Tool.Path} {pages} --json");
         Assert.True(report.GetProperty("passed").GetBoolean(), report.ToString());
         Assert.Equal((ulong)new FileInfo(Tool.Path).Length, report.GetProperty("bytes").GetUInt64());
+        Assert.True(report.GetProperty("source_unmapped_by_move").GetBoolean());
+        foreach (string way in (string[])["process_vm_writev", "process_vm_mmap", "process_vm_mmap_move"])
+        {
+            JsonElement run = report.GetProperty(way);
+            Assert.True(run.GetProperty("equal").GetBoolean(), way);
+            double call = run.GetProperty("call_us").GetDouble(), complete = run.GetProperty("complete_us").GetDouble();
+            Assert.InRange(call, 1, complete);
+            Assert.InRange(complete, call, run.GetProperty("verified_us").GetDouble());
+            Assert.InRange(run.GetProperty("peak_to_data").GetDouble(), 1, 100);
+        }
     }
 
     private static Duplication? Running(Puppet target)
