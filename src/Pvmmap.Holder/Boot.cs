@@ -85,6 +85,7 @@ internal static unsafe class Boot
         service.Contexts[0].Alive = 1;
         if (control->ContextCount == 0)
             control->ContextCount = 1;
+        control->StartedAt = Kernel.Now(call);
         Published.Write(&control->State, move ? ControlState.Prepared : ControlState.Serving);
         Send(call, Serving);
         // The caller first, should we share its processor: it has a process standing still.
