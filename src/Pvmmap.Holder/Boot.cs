@@ -96,6 +96,7 @@ internal static unsafe class Boot
         if (control->ContextCount == 0)
             control->ContextCount = 1;
         control->CallIsOpen = 1;
+        control->StartedAt = Kernel.Now(call);
         Published.Write(&control->State, move ? ControlState.Prepared : ControlState.Serving);
         Send(call, Serving);
         Loop.Run(&service);
