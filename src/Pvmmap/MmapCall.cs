@@ -18,6 +18,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private readonly List<string> notes = [];
     private TimeSpan sourceStopTime, targetStopTime;
     private TracerProcess? tracer;
+    private SentinelProcess? sentinel;
 
     private PageRange Destination => new(destination, destination + source.Length);
 
@@ -33,6 +34,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             throw new PvmmapException(Errno.EEXIST, "map the destination", targetPid, Destination, "something is mapped there (FIXED_NOREPLACE)");
         try
         {
+            sentinel = SentinelProcess.Start(Tracer, targetPid, out string? alone);
+            if (alone is not null) notes.Add(alone);
             if (IsMove) return Move(from, to, plan);
             using HolderProcess holder = Take(from, ref plan);
             Place(to, plan, holder, out Region region);
@@ -40,6 +43,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
         finally
         {
+            sentinel?.Dispose();
             tracer?.Dispose();
         }
     }
@@ -153,6 +157,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                     target.ClearUndo(undo);
                     return;
                 }
+                if (!filled && sentinel?.AwaitReady() == false)
+                    throw new PvmmapException(Errno.EAGAIN, "start the sentinel", hint: "it was killed");
                 region.Commit(target, undo, announce: IsMove && !filled);
                 inPlace = true;
                 if (IsMove && !filled) holder.AwaitRelocation();
@@ -219,7 +225,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
         if (!mayFillLater) control.Lazy = 0;
         holder.Control.Describe(Segments(region, plan, control.SourceStart));
-        holder.BeginServing(userfaultfd.Descriptor);
+        holder.BeginServing(userfaultfd.Descriptor, sentinel);
         holder.Release();
         return false;
     }

@@ -265,37 +265,34 @@ internal sealed unsafe class HolderProcess : IDisposable
         IReadOnlyList<PageRange>? parts = null)
     {
         attributes = null;
-        (ControlMapping control, FileDescriptor memfd) = ControlMapping.Create();
-        using (memfd)
+        ControlMapping control = ControlMapping.Create();
+        try
         {
-            try
+            control.Page.HolderPid = pid;
+            if (socket is null) return control;
+            using FileDescriptor pagemap = Files.Open($"/proc/{pid}/pagemap", Files.O_RDONLY);
+            if (sharedSource is null)
             {
-                control.Page.HolderPid = pid;
-                if (socket is null) return control;
-                using FileDescriptor pagemap = Files.Open($"/proc/{pid}/pagemap", Files.O_RDONLY);
-                if (sharedSource is null)
-                {
-                    UnixSocket.Send(socket, Begin, memfd, pagemap);
-                }
-                else
-                {
-                    using FileDescriptor maps = Files.Open($"/proc/{pid}/maps", Files.O_RDONLY), proc = Files.Open("/proc", Files.O_RDONLY);
-                    // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
-                    if (IsInOurPidNamespace(pid)) control.Page.SourceOwnPid = sourcePid;
-                    PageRange probes = AskForProbes(control, sourcePid, parts!);
-                    UnixSocket.Send(socket, Begin, memfd, pagemap, sharedSource, maps, proc);
-                    if (Expect(socket, pidfd, pid, control, Ready, Probing) == Ready) return control;
-                    attributes = Smaps.ReadFirst(sourcePid, probes).FindAll(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0);
-                    UnixSocket.Send(socket, Probed);
-                }
-                Expect(socket, pidfd, pid, control, Ready);
-                return control;
+                UnixSocket.Send(socket, Begin, control.File!, pagemap);
             }
-            catch
+            else
             {
-                control.Dispose();
-                throw;
+                using FileDescriptor maps = Files.Open($"/proc/{pid}/maps", Files.O_RDONLY), proc = Files.Open("/proc", Files.O_RDONLY);
+                // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
+                if (IsInOurPidNamespace(pid)) control.Page.SourceOwnPid = sourcePid;
+                PageRange probes = AskForProbes(control, sourcePid, parts!);
+                UnixSocket.Send(socket, Begin, control.File!, pagemap, sharedSource, maps, proc);
+                if (Expect(socket, pidfd, pid, control, Ready, Probing) == Ready) return control;
+                attributes = Smaps.ReadFirst(sourcePid, probes).FindAll(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0);
+                UnixSocket.Send(socket, Probed);
             }
+            Expect(socket, pidfd, pid, control, Ready);
+            return control;
+        }
+        catch
+        {
+            control.Dispose();
+            throw;
         }
     }
 
@@ -303,9 +300,18 @@ internal sealed unsafe class HolderProcess : IDisposable
         new FileInfo($"/proc/{pid}/ns/pid").LinkTarget is { } theirs && theirs == new FileInfo("/proc/self/ns/pid").LinkTarget;
 
     /// <summary>Gives the holder the target's userfaultfd; when this returns, holder and guardian stand and faults are served.</summary>
-    public void BeginServing(FileDescriptor userfaultfd)
+    public void BeginServing(FileDescriptor userfaultfd, SentinelProcess? sentinel)
     {
-        UnixSocket.Send(socket!, Serve, userfaultfd);
+        if (sentinel is null)
+        {
+            UnixSocket.Send(socket!, Serve, userfaultfd);
+        }
+        else
+        {
+            Control.Page.SentinelPid = sentinel.Pid;
+            sentinel.Watch(Control.File!, userfaultfd);
+            UnixSocket.Send(socket!, Serve, userfaultfd, sentinel.Lifeline);
+        }
         Expect(socket!, pidfd, Pid, Control, Serving);
     }
 
@@ -377,6 +383,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     {
         if (!released && !move) Linux.Pidfd.Kill(pidfd);
         EndCall();
+        Control.CloseFile();
         if (followed) return;
         // One that shares the source's memory clears it up before it ends.
         if (move && !Poll.Readable(pidfd, DeparturePatience)) Linux.Pidfd.Kill(pidfd);
