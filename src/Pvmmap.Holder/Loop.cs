@@ -148,7 +148,7 @@ internal static unsafe class Loop
         bool stranger = false;
         for (int file = 0; service->Control->Withheld != 0 && file < HighestDescriptor; file++)
         {
-            if (file == HolderFds.Control || file == HolderFds.Pagemap || file == HolderFds.HolderPidfd || file == HolderFds.SourceMaps || file == HolderFds.Proc)
+            if (IsOurs(service, file))
                 continue;
             if (Delivery.IsGone(service, file))
                 Kernel.Close(service->Call, file);
@@ -157,6 +157,11 @@ internal static unsafe class Loop
         }
         return stranger;
     }
+
+    // Without a move the numbers of its files are free: any of them may be a child's userfaultfd.
+    private static bool IsOurs(Service* service, int file) =>
+        file == HolderFds.Control || file == HolderFds.Pagemap || file == HolderFds.HolderPidfd
+            || (service->Control->Move != 0 && file >= HolderFds.SourcePidfd && file <= HolderFds.Proc);
 
     private static void CompleteIfDone(Service* service)
     {

@@ -152,6 +152,10 @@ internal sealed unsafe partial class FakeKernel : IDisposable
         return 0;
     }
 
+    // The kernel gives the lowest number that is free, and the boot socket's is.
+    private bool IsFree(int file) =>
+        !Descriptors.ContainsKey(file) && file is not (HolderFds.Control or HolderFds.Pagemap or HolderFds.HolderPidfd);
+
     private int PollAll(PollDescriptor* descriptors, long count)
     {
         int ready = 0;
@@ -184,7 +188,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
             UserfaultMessage message = new() { Event = happened.Kind, From = happened.From, To = happened.To, Length = happened.Length };
             if (happened.Child is { } child)
             {
-                child.Descriptor = Enumerable.Range(5, 1000).First(number => !Descriptors.ContainsKey(number));
+                child.Descriptor = Enumerable.Range(0, 1000).First(IsFree);
                 Descriptors[child.Descriptor] = child;
                 message.From = 0;
                 message.Descriptor = (uint)child.Descriptor;
