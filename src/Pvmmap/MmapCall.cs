@@ -293,15 +293,19 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
     }
 
-    private MmapResult Result(Region region, SourcePlan plan, HolderProcess holder) => new()
+    private MmapResult Result(Region region, SourcePlan plan, HolderProcess holder)
     {
-        Address = region.Destination,
-        DataAddress = region.Destination,
-        Length = plan.Range.Length,
-        Duplication = holder.Follow(),
-        CallTime = Stopwatch.GetElapsedTime(startedAt),
-        SourceStopTime = sourceStopTime,
-        TargetStopTime = targetStopTime,
-        Notes = notes,
-    };
+        holder.Settle(targetPid);
+        return new MmapResult
+        {
+            Address = region.Destination,
+            DataAddress = region.Destination,
+            Length = plan.Range.Length,
+            Duplication = holder.Follow(),
+            CallTime = Stopwatch.GetElapsedTime(startedAt),
+            SourceStopTime = sourceStopTime,
+            TargetStopTime = targetStopTime,
+            Notes = notes,
+        };
+    }
 }

@@ -14,6 +14,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     private const byte Probing = (byte)'P', Ready = (byte)'R', Serving = (byte)'S';
     private const byte Begin = (byte)'C', Probed = (byte)'Q', Serve = (byte)'U', End = (byte)'E';
     private const ulong StackBytes = HolderBootArguments.StackBytes;
+    private const int Unkillable = -1000;
     private const ulong ArgumentsRoom = 0x400;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
@@ -356,6 +357,23 @@ internal sealed unsafe class HolderProcess : IDisposable
                 throw new PvmmapException(Errno.EAGAIN, "take the source range", Pid, hint: "holder and guardian were killed; the source has its memory still");
             Control.AwaitChangeOfState(ControlState.Prepared, TimeSpan.FromMilliseconds(20));
         }
+    }
+
+    /// <summary>
+    /// Puts the fill's processes where an administrator would want them: they go with the target, not with the source, and the kernel rather kills
+    /// the target than the one that holds its pages. Those that share the source's memory share its oom_score_adj too, which is left alone.
+    /// </summary>
+    public void Settle(int targetPid)
+    {
+        if (!released) return;
+        int sentinelPid = Control.Page.SentinelPid;
+        int? guardianPid = GuardianProcess.Find(Pid);
+        int[] all = [Pid, guardianPid ?? 0, sentinelPid];
+        CgroupMembership.Adopt(all.Where(pid => pid != 0), targetPid);
+        if (sentinelPid != 0) CgroupMembership.ShieldFromOutOfMemory(sentinelPid, Unkillable);
+        if (move) return;
+        if (guardianPid is { } guard) CgroupMembership.ShieldFromOutOfMemory(guard, Unkillable);
+        if (CgroupMembership.OutOfMemoryScore(targetPid) is { } score) CgroupMembership.ShieldFromOutOfMemory(Pid, score);
     }
 
     /// <summary>Lets the background fill begin: the call is made, but for the pages.</summary>
