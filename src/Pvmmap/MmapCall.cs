@@ -39,6 +39,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             if (IsMove) return Move(from, to, plan);
             using HolderProcess holder = Take(from, ref plan);
             Place(to, plan, holder, out Region region);
+            if (flags.HasFlag(MmapFlags.Move))
+            {
+                Visit(to, everyThread: false, process => process.Invoke(SystemCall.SYS_munmap, (long)source.Start, (long)source.Length)
+                    .OrThrow("release the source range", sourcePid, source));
+            }
             return Result(region, plan, holder);
         }
         finally
@@ -175,7 +180,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         return filled;
     }
 
-    private bool IsMove => flags.HasFlag(MmapFlags.Move);
+    // Within one process it is a duplicate whose original is unmapped: source and target cannot stand still one after the other.
+    private bool IsMove => flags.HasFlag(MmapFlags.Move) && sourcePid != targetPid;
 
     // The first error is the one to report; if the way into the target is gone too, the target undoes it by itself.
     private static void TakeBack(IProcessCalls target, Region region, int undo)
