@@ -80,7 +80,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
     {
         Puppet source = Unprivileged(s_nobody), target = NewPuppet();
         ulong at = source.MapFilled(MiB, 1);
-        source.Limit(resource: 6, value: 0);
+        source.Limit(Rlimit.Tasks, 0);
         ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid);
         Refused(Errno.EAGAIN, source, target, at, MiB);
         before.AssertUnchanged();

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Globalization;
 
 namespace Pvmmap.ConformanceTests.Stage;
@@ -64,14 +63,11 @@ public sealed class Puppet : Actor
     /// <summary>Makes as many VMAs as the kernel allows.</summary>
     public ulong Fragment(ulong most) => Number($"fragment {most}");
 
-    public void Limit(int resource, ulong value)
+    /// <summary>Sets both limits, from outside: root may raise them again.</summary>
+    public unsafe void Limit(Rlimit resource, ulong value)
     {
-        ulong scratch = Scratch;
-        byte[] limit = new byte[16];
-        BinaryPrimitives.WriteUInt64LittleEndian(limit, value);
-        BinaryPrimitives.WriteUInt64LittleEndian(limit.AsSpan(8), value);
-        Write(scratch, limit);
-        Must(Syscall(Sys.prlimit64, 0, resource, (long)scratch, 0), "prlimit64");
+        ulong* limit = stackalloc ulong[] { value, value };
+        Must(Libc.Syscall(Sys.prlimit64, Pid, (long)resource, (long)limit), "prlimit64");
     }
 
     /// <summary>Loads libprocess_vm_mmap.so into the puppet, which then can be the caller.</summary>

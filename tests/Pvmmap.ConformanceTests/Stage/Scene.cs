@@ -25,6 +25,7 @@ public abstract class Scene(Theatre theatre) : IDisposable
     private readonly List<int> _programs = [];
     private readonly List<Duplication> _duplications = [];
     private readonly List<PageRange> _own = [];
+    private readonly List<IDisposable> _borrowed = [];
 
     public static TheoryData<Way> Ways => [Way.Pull, Way.Push, Way.ThirdParty];
 
@@ -55,6 +56,14 @@ public abstract class Scene(Theatre theatre) : IDisposable
     {
         _actors.Add(actor);
         return actor;
+    }
+
+    /// <summary>Something of the machine: given back at the end of the test, when the actors are gone, whatever it came to.</summary>
+    protected T Borrow<T>(T machinery)
+        where T : IDisposable
+    {
+        _borrowed.Add(machinery);
+        return machinery;
     }
 
     protected (AddressSpace Source, AddressSpace Target) Pair(Way way) => way switch
@@ -132,14 +141,31 @@ public abstract class Scene(Theatre theatre) : IDisposable
         $"{d.SourcePid} -> {d.TargetPid} {d.Address:x}+{d.Length} {d.State}, {d.BytesToGo} of {d.BytesTotal} to go, {d.FaultsServed} faults, "
         + $"holder {d.HolderPid}, guardian {d.GuardianPid}";
 
+    /// <summary>Waits until nothing is owed to a puppet, whoever made the calls.</summary>
+    protected static void WaitForFills(Puppet target) => Eventually.Holds(
+        () =>
+        {
+            IReadOnlyList<Duplication> running = Duplication.Running();
+            foreach (Duplication fill in running) fill.Dispose();
+            return running.All(fill => fill.TargetPid != target.Pid);
+        },
+        $"the fills into {target.Pid} end");
+
     public virtual void Dispose()
     {
-        foreach (int pid in _programs.Where(pid => Theatre.Nursery.Ended(pid) is null)) Libc.Kill(pid, Libc.SIGKILL);
-        // the latest first: a tracer goes before its tracee, a child before its parent
-        foreach (Actor actor in Enumerable.Reverse(_actors)) actor.Dispose();
-        foreach (PageRange range in _own) Own.Unmap(range.Start, range.Length);
         GC.SuppressFinalize(this);
-        Leftovers.AssertNone(Theatre, _duplications);
-        foreach (Duplication duplication in _duplications) duplication.Dispose();
+        try
+        {
+            foreach (int pid in _programs.Where(pid => Theatre.Nursery.Ended(pid) is null)) Libc.Kill(pid, Libc.SIGKILL);
+            // the latest first: a tracer goes before its tracee, a child before its parent
+            foreach (Actor actor in Enumerable.Reverse(_actors)) actor.Dispose();
+            foreach (PageRange range in _own) Own.Unmap(range.Start, range.Length);
+            Leftovers.AssertNone(Theatre, _duplications);
+            foreach (Duplication duplication in _duplications) duplication.Dispose();
+        }
+        finally
+        {
+            foreach (IDisposable machinery in Enumerable.Reverse(_borrowed)) machinery.Dispose();
+        }
     }
 }
