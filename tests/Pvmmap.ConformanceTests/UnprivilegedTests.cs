@@ -103,12 +103,6 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
         Machine.RequireRoot();
         Machine.RequireProgram("setpriv");
         Puppet puppet = NewPuppet(command);
-        if (!load) return puppet;
-        // the build's folder may not be open to others
-        string library = Theatre.Program("libprocess_vm_mmap.so");
-        Assert.True(File.Exists(Theatre.Library), $"{Theatre.Library} is not there: run ./build first");
-        if (!File.Exists(library)) File.Copy(Theatre.Library, library);
-        File.SetUnixFileMode(library, (UnixFileMode)Convert.ToInt32("755", 8));
-        return puppet.LoadLibrary(library);
+        return load ? puppet.LoadLibrary(LibraryForOthers()) : puppet;
     }
 }

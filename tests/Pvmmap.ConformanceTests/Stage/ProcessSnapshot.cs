@@ -20,42 +20,44 @@ internal sealed class ProcessSnapshot
 
     private readonly SortedDictionary<string, string> _facts = new(StringComparer.Ordinal);
 
-    private ProcessSnapshot(int pid) => Pid = pid;
+    private readonly bool _callers;
+    private readonly PageRange[] _except;
+    private readonly List<Vma> _maps;
+
+    private ProcessSnapshot(int pid, PageRange[] except, bool callers)
+    {
+        (Pid, _except, _callers) = (pid, except, callers);
+        _maps = callers ? [] : Smaps.Read(pid);
+        AddStatus("process", $"/proc/{pid}/status", s_processKeys);
+        foreach (string fd in Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd"))
+            _facts[$"fd {Path.GetFileName(fd)}"] = new FileInfo(fd).LinkTarget ?? "?";
+        foreach (string file in (string[])["limits", "oom_score_adj", "personality", "coredump_filter", "timerslack_ns", "cgroup"])
+            if (File.Exists($"/proc/{pid}/{file}")) _facts[file] = File.ReadAllText($"/proc/{pid}/{file}").Trim();
+        foreach (string link in (string[])["cwd", "root", "exe"])
+            _facts[link] = new FileInfo($"/proc/{pid}/{link}").LinkTarget ?? "?";
+        _facts["children"] = string.Join(' ', ProcessStatus.Children(pid).Order());
+        foreach (string task in Directory.EnumerateDirectories($"/proc/{pid}/task")) AddThread(task);
+    }
 
     public int Pid { get; }
 
     /// <summary>As <see cref="Take"/>, once the threads that go to sleep after an answer are asleep.</summary>
-    public static ProcessSnapshot TakeAtRest(int pid, params IEnumerable<PageRange> except)
-    {
-        PageRange[] ranges = [.. except];
-        ProcessSnapshot? snapshot = null;
-        Eventually.Becomes(() => !(snapshot = Take(pid, ranges))._facts.ContainsValue(Running), seconds: 1);
-        return snapshot!;
-    }
+    public static ProcessSnapshot TakeAtRest(int pid, params IEnumerable<PageRange> except) => AtRest(() => Take(pid, except));
 
-    public static ProcessSnapshot Take(int pid, params IEnumerable<PageRange> except)
-    {
-        var snapshot = new ProcessSnapshot(pid);
-        snapshot.AddMaps([.. except]);
-        snapshot.AddStatus("process", $"/proc/{pid}/status", s_processKeys);
-        foreach (string fd in Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd"))
-            snapshot._facts[$"fd {Path.GetFileName(fd)}"] = new FileInfo(fd).LinkTarget ?? "?";
-        foreach (string file in (string[])["limits", "oom_score_adj", "personality", "coredump_filter", "timerslack_ns", "cgroup"])
-            if (File.Exists($"/proc/{pid}/{file}")) snapshot._facts[file] = File.ReadAllText($"/proc/{pid}/{file}").Trim();
-        foreach (string link in (string[])["cwd", "root", "exe"])
-            snapshot._facts[link] = new FileInfo($"/proc/{pid}/{link}").LinkTarget ?? "?";
-        snapshot._facts["children"] = string.Join(' ', ProcessStatus.Children(pid).Order());
-        foreach (string task in Directory.EnumerateDirectories($"/proc/{pid}/task")) snapshot.AddThread(task);
-        return snapshot;
-    }
+    /// <summary>Of a process that makes the call: the library's runtime maps its heap in it, and its threads come and go in their waits.</summary>
+    public static ProcessSnapshot TakeOfCaller(int pid) => AtRest(() => new ProcessSnapshot(pid, [], callers: true));
+
+    public static ProcessSnapshot Take(int pid, params IEnumerable<PageRange> except) => new(pid, [.. except], callers: false);
 
     /// <summary>Each fact that is another, one a line; empty when nothing changed.</summary>
     public string Difference(ProcessSnapshot later)
     {
+        PageRange[] except = [.. _except, .. later._except];
+        SortedDictionary<string, string> before = WithMaps(except), after = later.WithMaps(except);
         var lines = new List<string>();
-        foreach (string key in _facts.Keys.Union(later._facts.Keys).Order(StringComparer.Ordinal))
+        foreach (string key in before.Keys.Union(after.Keys).Order(StringComparer.Ordinal))
         {
-            string? was = _facts.GetValueOrDefault(key), now = later._facts.GetValueOrDefault(key);
+            string? was = before.GetValueOrDefault(key), now = after.GetValueOrDefault(key);
             if (was != now) lines.Add($"  {key}: {was ?? "(none)"} -> {now ?? "(none)"}");
         }
         return string.Join('\n', lines);
@@ -66,15 +68,23 @@ internal sealed class ProcessSnapshot
     {
         PageRange[] ranges = [.. except];
         string difference = "";
-        if (!Eventually.Becomes(() => (difference = Difference(Take(Pid, ranges))).Length == 0, seconds: 3))
+        if (!Eventually.Becomes(() => (difference = Difference(new ProcessSnapshot(Pid, ranges, _callers))).Length == 0, seconds: 3))
             Assert.Fail($"process {Pid} is not as it was:\n{difference}");
     }
 
-    /// <summary>VMAs outside the ranges, cut at their ends, neighbours that are alike joined: merging and splitting are no change.</summary>
-    private void AddMaps(PageRange[] except)
+    private static ProcessSnapshot AtRest(Func<ProcessSnapshot> take)
     {
+        ProcessSnapshot? snapshot = null;
+        Eventually.Becomes(() => !(snapshot = take())._facts.ContainsValue(Running), seconds: 1);
+        return snapshot!;
+    }
+
+    /// <summary>VMAs outside the ranges, cut at their ends, neighbours that are alike joined: merging and splitting are no change.</summary>
+    private SortedDictionary<string, string> WithMaps(PageRange[] except)
+    {
+        var facts = new SortedDictionary<string, string>(_facts, StringComparer.Ordinal);
         (PageRange Range, Vma Vma)? last = null;
-        foreach (Vma vma in Smaps.Read(Pid))
+        foreach (Vma vma in _maps)
         {
             foreach (PageRange piece in Cut(vma.Range, except))
             {
@@ -87,12 +97,13 @@ internal sealed class ProcessSnapshot
             }
         }
         Add(last);
+        return facts;
 
         void Add((PageRange Range, Vma Vma)? piece)
         {
             if (piece is not { } p) return;
             ulong offset = p.Vma.Inode == "0" ? 0 : p.Vma.Offset + (p.Range.Start - p.Vma.Range.Start);
-            _facts[$"map {p.Range}"] = $"{p.Vma.Permissions} {offset:x} {p.Vma.Device} {p.Vma.Inode} {p.Vma.Name} [{p.Vma.Flags}]";
+            facts[$"map {p.Range}"] = $"{p.Vma.Permissions} {offset:x} {p.Vma.Device} {p.Vma.Inode} {p.Vma.Name} [{p.Vma.Flags}]";
         }
     }
 
@@ -117,6 +128,7 @@ internal sealed class ProcessSnapshot
         try
         {
             AddStatus($"thread {tid}", $"{task}/status", s_threadKeys);
+            if (_callers) return;
             string[] call = File.ReadAllText($"{task}/syscall").Trim().Split(' ');
             _facts[$"thread {tid} syscall"] = call.Length >= 9
                 ? string.Create(CultureInfo.InvariantCulture, $"{Number(call)} arguments {Arguments(call)} sp {call[7]} pc {call[8]}")

@@ -63,11 +63,13 @@ public sealed class Puppet : Actor
     /// <summary>Makes as many VMAs as the kernel allows.</summary>
     public ulong Fragment(ulong most) => Number($"fragment {most}");
 
-    /// <summary>Sets both limits, from outside: root may raise them again.</summary>
-    public unsafe void Limit(Rlimit resource, ulong value)
+    /// <summary>Sets the soft limit, which counts; it may be raised again.</summary>
+    public void Limit(Rlimit resource, ulong value)
     {
-        ulong* limit = stackalloc ulong[] { value, value };
-        Must(Libc.Syscall(Sys.prlimit64, Pid, (long)resource, (long)limit), "prlimit64");
+        long scratch = (long)Scratch;
+        Must(Syscall(Sys.prlimit64, 0, (long)resource, 0, scratch), "prlimit64");
+        Write((ulong)scratch, BitConverter.GetBytes(value));
+        Must(Syscall(Sys.prlimit64, 0, (long)resource, scratch, 0), "prlimit64");
     }
 
     /// <summary>Loads libprocess_vm_mmap.so into the puppet, which then can be the caller.</summary>

@@ -29,6 +29,13 @@ public abstract class Scene(Theatre theatre) : IDisposable
 
     public static TheoryData<Way> Ways => [Way.Pull, Way.Push, Way.ThirdParty];
 
+    public static TheoryData<Mode> EachMode => [.. Modes.All];
+
+    public static TheoryData<Mode, Way> EachModeAndWay => new MatrixTheoryData<Mode, Way>(Modes.All, Enum.GetValues<Way>());
+
+    public static TheoryData<Mode, Way, bool> EachModeAndWayFixedOrNot =>
+        new MatrixTheoryData<Mode, Way, bool>(Modes.All, Enum.GetValues<Way>(), [false, true]);
+
     protected Theatre Theatre { get; } = theatre;
 
     protected OwnProcess Own { get; } = new();
@@ -73,6 +80,16 @@ public abstract class Scene(Theatre theatre) : IDisposable
         _ => (NewPuppet(), NewPuppet()),
     };
 
+    /// <summary>The C library where programs under another uid can load it: the build's folder may not be open to them.</summary>
+    protected string LibraryForOthers()
+    {
+        string library = Theatre.Program("libprocess_vm_mmap.so");
+        Assert.True(File.Exists(Theatre.Library), $"{Theatre.Library} is not there: run ./build first");
+        if (!File.Exists(library)) File.Copy(Theatre.Library, library);
+        File.SetUnixFileMode(library, (UnixFileMode)Convert.ToInt32("755", 8));
+        return library;
+    }
+
     /// <summary>A mapping in any of the two; the test's own are unmapped at its end.</summary>
     protected ulong Map(AddressSpace space, ulong length, Prot protection = Prot.ReadWrite, MapFlags flags = 0, ulong at = 0)
     {
@@ -102,6 +119,41 @@ public abstract class Scene(Theatre theatre) : IDisposable
         };
         Remember(result, target);
         return result;
+    }
+
+    /// <summary>A call between two new puppets, the caller among them: for what must not happen to the test's own process.</summary>
+    /// <param name="mode">What is to become of the source range.</param>
+    /// <param name="way">Which of the two is the caller, if any.</param>
+    /// <param name="length">Bytes, a multiple of the page size.</param>
+    /// <param name="fix">The call replaces memory of the target's.</param>
+    /// <param name="make">Makes a puppet, with the library loaded if it is told so.</param>
+    protected Attempt NewAttempt(Mode mode, Way way, ulong length, bool fix = false, Func<bool, Puppet>? make = null)
+    {
+        make ??= load => load ? NewPuppet().LoadLibrary() : NewPuppet();
+        return new Attempt(mode, way, make(way == Way.Push), make(way == Way.Pull), length, fix, Call);
+    }
+
+    private (ulong Address, Errno Errno) Call(Attempt attempt)
+    {
+        (long result, Errno errno) = attempt.Way switch
+        {
+            Way.Pull => attempt.Target.Call(attempt.Source.Pid, attempt.At, attempt.Length, attempt.Place, attempt.Flags),
+            Way.Push => attempt.Source.Call(-attempt.Target.Pid, attempt.At, attempt.Length, attempt.Place, attempt.Flags),
+            _ => Caught(() => (long)Call(attempt.Source, attempt.Target, attempt.At, attempt.Length, attempt.Place, attempt.Flags).Address),
+        };
+        return errno == Errno.None ? ((ulong)result, errno) : (0, errno);
+    }
+
+    private static (long Result, Errno Errno) Caught(Func<long> call)
+    {
+        try
+        {
+            return (call(), Errno.None);
+        }
+        catch (PvmmapException e)
+        {
+            return (-1, e.Errno);
+        }
     }
 
     protected void Remember(MmapResult result, AddressSpace target)
