@@ -6,7 +6,7 @@ namespace Pvmmap.ConformanceTests.Stage;
 /// </summary>
 public sealed class Attempt
 {
-    private const ulong SourceSeed = 1, PlaceSeed = 2;
+    private const ulong Page = PageRange.PageSize, SourceSeed = 1, PlaceSeed = 2;
 
     private readonly Func<Attempt, (ulong Address, Errno Errno)> _call;
 
@@ -21,8 +21,9 @@ public sealed class Attempt
         Mode mode, Way way, Puppet source, Puppet target, ulong length, bool fix, Func<Attempt, (ulong Address, Errno Errno)> call)
     {
         (Mode, Way, Source, Target, Length, _call) = (mode, way, source, target, length, call);
-        At = source.MapFilled(length, SourceSeed);
-        if (fix) Place = target.MapFilled(length, PlaceSeed);
+        // amid larger mappings, which the call may have to split
+        At = source.MapFilled(length + 2 * Page, SourceSeed) + Page;
+        if (fix) Place = target.MapFilled(length + 2 * Page, PlaceSeed) + Page;
     }
 
     public Mode Mode { get; }
@@ -69,23 +70,31 @@ public sealed class Attempt
     {
         source.AssertUnchanged();
         target.AssertUnchanged();
-        Source.AssertContent(At, Length, SourceSeed);
-        if (Place != 0) Target.AssertContent(Place, Length, PlaceSeed);
+        Source.AssertContent(At - Page, Length + 2 * Page, SourceSeed);
+        if (Place != 0) Target.AssertContent(Place - Page, Length + 2 * Page, PlaceSeed);
     }
 
     private void AssertDone(ProcessSnapshot source, ProcessSnapshot target)
     {
-        Target.AssertContent(Result, Length, SourceSeed);
+        Target.AssertContent(Result, Length, SourceSeed, firstPage: 1);
         target.AssertUnchanged(new PageRange(Result, Result + Length));
+        if (Place != 0) AssertNeighbours(Target, Place, PlaceSeed);
+        AssertNeighbours(Source, At, SourceSeed);
         if (Mode == Mode.Copy)
         {
             source.AssertUnchanged();
-            Source.AssertContent(At, Length, SourceSeed);
+            Source.AssertContent(At, Length, SourceSeed, firstPage: 1);
         }
         else
         {
             source.AssertUnchanged(new PageRange(At, At + Length));
             Assert.Empty(Smaps.Within(Source.Pid, At, Length));
         }
+    }
+
+    private void AssertNeighbours(Puppet puppet, ulong start, ulong seed)
+    {
+        puppet.AssertContent(start - Page, Page, seed);
+        puppet.AssertContent(start + Length, Page, seed, firstPage: Length / Page + 1);
     }
 }

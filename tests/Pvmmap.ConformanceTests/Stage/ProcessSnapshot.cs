@@ -9,6 +9,7 @@ namespace Pvmmap.ConformanceTests.Stage;
 internal sealed class ProcessSnapshot
 {
     private const string Running = "running";
+    private const int ManyMaps = 10_000;
 
     private static readonly string[] s_processKeys =
     [
@@ -27,7 +28,7 @@ internal sealed class ProcessSnapshot
     private ProcessSnapshot(int pid, PageRange[] except, bool callers)
     {
         (Pid, _except, _callers) = (pid, except, callers);
-        _maps = callers ? [] : Smaps.Read(pid);
+        _maps = callers ? [] : Smaps.ReadMaps(pid) is { Count: > ManyMaps } many ? many : Smaps.Read(pid);
         AddStatus("process", $"/proc/{pid}/status", s_processKeys);
         foreach (string fd in Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd"))
             _facts[$"fd {Path.GetFileName(fd)}"] = new FileInfo(fd).LinkTarget ?? "?";
@@ -53,7 +54,9 @@ internal sealed class ProcessSnapshot
     public string Difference(ProcessSnapshot later)
     {
         PageRange[] except = [.. _except, .. later._except];
-        SortedDictionary<string, string> before = WithMaps(except), after = later.WithMaps(except);
+        bool sameMaps = _maps.Count == later._maps.Count && _maps.Zip(later._maps).All(pair => pair.First.Range == pair.Second.Range
+            && pair.First.Offset == pair.Second.Offset && Alike(pair.First, pair.Second, adjacent: false));
+        SortedDictionary<string, string> before = sameMaps ? _facts : WithMaps(except), after = sameMaps ? later._facts : later.WithMaps(except);
         var lines = new List<string>();
         foreach (string key in before.Keys.Union(after.Keys).Order(StringComparer.Ordinal))
         {
@@ -107,8 +110,9 @@ internal sealed class ProcessSnapshot
         }
     }
 
-    private static bool Alike(Vma a, Vma b) => a.Permissions == b.Permissions && a.Flags == b.Flags && a.Name == b.Name && a.Inode == b.Inode
-        && (a.Inode == "0" || a.Offset + a.Range.Length == b.Offset);
+    private static bool Alike(Vma a, Vma b, bool adjacent = true) =>
+        a.Permissions == b.Permissions && a.Flags == b.Flags && a.Name == b.Name && a.Inode == b.Inode
+        && (!adjacent || a.Inode == "0" || a.Offset + a.Range.Length == b.Offset);
 
     private static List<PageRange> Cut(PageRange whole, PageRange[] except)
     {

@@ -60,7 +60,8 @@ public sealed class Puppet : Actor
 
     public void JoinThreads() => Ask($"join");
 
-    /// <summary>Makes as many VMAs as the kernel allows.</summary>
+    /// <summary>Makes as many VMAs of one page as the kernel allows.</summary>
+    /// <returns>The address of the last, which the others follow.</returns>
     public ulong Fragment(ulong most) => Number($"fragment {most}");
 
     /// <summary>Sets the soft limit, which counts; it may be raised again.</summary>
