@@ -1,4 +1,3 @@
-using System.Globalization;
 using Pvmmap.ConformanceTests.Stage;
 
 namespace Pvmmap.ConformanceTests;
@@ -26,15 +25,9 @@ public sealed class TaskLimitTests(Theatre theatre) : Scene(theatre)
     [MemberData(nameof(EachModeAndWayFixedOrNot))]
     public void RLIMIT_NPROC(Mode mode, Way way, bool fix)
     {
-        Machine.RequireRoot();
-        Machine.RequireProgram("setpriv");
         // a user of this run's own: the limit counts all tasks of a user
-        string user = (100_000 + Environment.ProcessId).ToString(CultureInfo.InvariantCulture);
-        Attempt attempt = NewAttempt(mode, way, Length, fix, load =>
-        {
-            Puppet puppet = NewPuppet("setpriv", $"--reuid={user}", $"--regid={user}", "--clear-groups");
-            return load ? puppet.LoadLibrary(LibraryForOthers()) : puppet;
-        });
+        int user = 100_000 + Environment.ProcessId;
+        Attempt attempt = NewAttempt(mode, way, Length, fix, load => NewPuppetOf(user, load));
         Widen(attempt, room =>
         {
             ulong tasks = Tasks(attempt.Source) + Tasks(attempt.Target);

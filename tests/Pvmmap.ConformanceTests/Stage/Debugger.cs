@@ -22,7 +22,7 @@ internal sealed class Debugger : IDisposable
     /// <summary>The process stands still from here on.</summary>
     public Debugger Attach(int pid)
     {
-        Order($"-target-attach {pid}");
+        Order(string.Create(CultureInfo.InvariantCulture, $"-target-attach {pid}"));
         _pid = pid;
         Eventually.Equals('t', () => ProcessStatus.State(pid), $"process {pid} is halted by gdb");
         return this;
@@ -31,30 +31,36 @@ internal sealed class Debugger : IDisposable
     /// <summary>Lets it run, still attached.</summary>
     public void Continue()
     {
-        Order($"-exec-continue --all");
+        Order("-exec-continue --all");
         Eventually.Holds(() => ProcessStatus.State(_pid) is not 't', $"process {_pid} runs under gdb");
     }
 
     /// <summary>Halts it again.</summary>
     public void Interrupt()
     {
-        Order($"-exec-interrupt --all");
+        Order("-exec-interrupt --all");
         Eventually.Equals('t', () => ProcessStatus.State(_pid), $"process {_pid} is halted by gdb");
     }
 
-    /// <summary>Reads the process's memory as gdb's users do.</summary>
-    public byte[] Read(ulong address, int length)
+    /// <summary>Reads the process's memory as gdb's users do; null where gdb cannot.</summary>
+    public byte[]? Read(ulong address, int length)
     {
-        string answer = Order($"-data-read-memory-bytes 0x{address:x} {length}");
+        string answer = Say(string.Create(CultureInfo.InvariantCulture, $"-data-read-memory-bytes 0x{address:x} {length}"));
         const string before = "contents=\"";
         int at = answer.IndexOf(before, StringComparison.Ordinal) + before.Length;
-        return Convert.FromHexString(answer[at..answer.IndexOf('"', at)]);
+        return at < before.Length ? null : Convert.FromHexString(answer[at..answer.IndexOf('"', at)]);
     }
 
     public void Detach()
     {
-        Order($"-target-detach");
+        Order("-target-detach");
         _pid = 0;
+    }
+
+    public void Kill()
+    {
+        _gdb.Kill();
+        _gdb.WaitForExit();
     }
 
     public void Dispose()
@@ -69,20 +75,18 @@ internal sealed class Debugger : IDisposable
         _gdb.Dispose();
     }
 
-    /// <summary>The result record; asynchronous records and the console's lines are passed over.</summary>
-    private string Order(FormattableString command)
+    private void Order(string command)
     {
-        string text = command.ToString(CultureInfo.InvariantCulture);
-        _gdb.StandardInput.WriteLine(text);
-        string said = "";
-        while (_gdb.StandardOutput.ReadLine() is { } line)
-        {
-            said += line + "\n";
-            if (line.StartsWith("^error", StringComparison.Ordinal)) break;
-            if (line.StartsWith('^')) return line;
-        }
-        throw new InvalidOperationException($"gdb, {text}: {said}");
+        string result = Say(command);
+        if (result.StartsWith("^error", StringComparison.Ordinal)) throw new InvalidOperationException($"gdb, {command}: {result}");
     }
 
-    private string Order(string command) => Order($"{command}");
+    /// <summary>The result record; asynchronous records and the console's lines are passed over.</summary>
+    private string Say(string command)
+    {
+        _gdb.StandardInput.WriteLine(command);
+        while (_gdb.StandardOutput.ReadLine() is { } line)
+            if (line.StartsWith('^')) return line;
+        throw new InvalidOperationException($"gdb ended at {command}");
+    }
 }

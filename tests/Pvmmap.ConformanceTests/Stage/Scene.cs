@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Pvmmap.ConformanceTests.Stage;
 
 /// <summary>Who calls, seen from source and target.</summary>
@@ -46,6 +48,22 @@ public abstract class Scene(Theatre theatre) : IDisposable
     protected Puppet NewPuppet(params string[] through) =>
         Cast(new Puppet(Theatre, Theatre.Start([.. through, Theatre.Program("puppet"), Theatre.Door]), fromNursery: true));
 
+    /// <summary>A puppet of another user, without capabilities; with the library loaded if it is to be the caller.</summary>
+    protected Puppet NewPuppetOf(int user, bool load = false)
+    {
+        Machine.RequireRoot();
+        Machine.RequireProgram("setpriv");
+        string id = user.ToString(CultureInfo.InvariantCulture);
+        Puppet puppet = NewPuppet("setpriv", $"--reuid={id}", $"--regid={id}", "--clear-groups");
+        if (!load) return puppet;
+        // the build's folder may not be open to others
+        string library = Theatre.Program("libprocess_vm_mmap.so");
+        Assert.True(File.Exists(Theatre.Library), $"{Theatre.Library} is not there: run ./build first");
+        if (!File.Exists(library)) File.Copy(Theatre.Library, library);
+        File.SetUnixFileMode(library, (UnixFileMode)Convert.ToInt32("755", 8));
+        return puppet.LoadLibrary(library);
+    }
+
     protected Puppet ForkOf(Puppet parent) => Cast(parent.Fork());
 
     protected Actor NewActor(params string[] command) => Cast(new Actor(Theatre, Theatre.Start([.. command, Theatre.Door]), fromNursery: true));
@@ -79,16 +97,6 @@ public abstract class Scene(Theatre theatre) : IDisposable
         Way.Push => (Own, NewPuppet()),
         _ => (NewPuppet(), NewPuppet()),
     };
-
-    /// <summary>The C library where programs under another uid can load it: the build's folder may not be open to them.</summary>
-    protected string LibraryForOthers()
-    {
-        string library = Theatre.Program("libprocess_vm_mmap.so");
-        Assert.True(File.Exists(Theatre.Library), $"{Theatre.Library} is not there: run ./build first");
-        if (!File.Exists(library)) File.Copy(Theatre.Library, library);
-        File.SetUnixFileMode(library, (UnixFileMode)Convert.ToInt32("755", 8));
-        return library;
-    }
 
     /// <summary>A mapping in any of the two; the test's own are unmapped at its end.</summary>
     protected ulong Map(AddressSpace space, ulong length, Prot protection = Prot.ReadWrite, MapFlags flags = 0, ulong at = 0)
