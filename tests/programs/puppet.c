@@ -35,6 +35,11 @@ static void on_fault(int signal)
 {
     if (!bail) _exit(128 + signal);
     bailed = signal;
+    /* the runtime of a library loaded since then calls this from its own handler, with the signal blocked */
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, signal);
+    pthread_sigmask(SIG_UNBLOCK, &blocked, NULL);
     siglongjmp(*bail, 1);
 }
 

@@ -37,7 +37,8 @@ internal sealed class ProcessSnapshot
         foreach (string link in (string[])["cwd", "root", "exe"])
             _facts[link] = new FileInfo($"/proc/{pid}/{link}").LinkTarget ?? "?";
         _facts["children"] = string.Join(' ', ProcessStatus.Children(pid).Order());
-        foreach (string task in Directory.EnumerateDirectories($"/proc/{pid}/task")) AddThread(task);
+        foreach (string task in Directory.EnumerateDirectories($"/proc/{pid}/task"))
+            if (!callers || task.EndsWith($"/{pid}", StringComparison.Ordinal)) AddThread(task);
     }
 
     public int Pid { get; }
@@ -45,7 +46,7 @@ internal sealed class ProcessSnapshot
     /// <summary>As <see cref="Take"/>, once the threads that go to sleep after an answer are asleep.</summary>
     public static ProcessSnapshot TakeAtRest(int pid, params IEnumerable<PageRange> except) => AtRest(() => Take(pid, except));
 
-    /// <summary>Of a process that makes the call: the library's runtime maps its heap in it, and its threads come and go in their waits.</summary>
+    /// <summary>Of a process that makes the call: the heap and the threads of the library's runtime are its own business.</summary>
     public static ProcessSnapshot TakeOfCaller(int pid) => AtRest(() => new ProcessSnapshot(pid, [], callers: true));
 
     public static ProcessSnapshot Take(int pid, params IEnumerable<PageRange> except) => new(pid, [.. except], callers: false);
@@ -132,7 +133,6 @@ internal sealed class ProcessSnapshot
         try
         {
             AddStatus($"thread {tid}", $"{task}/status", s_threadKeys);
-            if (_callers) return;
             string[] call = File.ReadAllText($"{task}/syscall").Trim().Split(' ');
             _facts[$"thread {tid} syscall"] = call.Length >= 9
                 ? string.Create(CultureInfo.InvariantCulture, $"{Number(call)} arguments {Arguments(call)} sp {call[7]} pc {call[8]}")
