@@ -7,12 +7,9 @@ namespace Pvmmap.Holder.Freestanding;
 internal static unsafe class Boot
 {
     private const long PR_SET_THP_DISABLE = 41;
-    private const long CLONE_FILES = 0x400;
+    private const long RLIMIT_CORE = 4;
     private const long MSG_NOSIGNAL = 0x4000;
     private const long HighestDescriptor = 65535;
-    private const long ProtRead = 1;
-    private const long ProtReadWrite = 3;
-    private const long MapShared = 1;
     private const byte Ready = (byte)'R';
     private const byte Serving = (byte)'S';
 
@@ -21,55 +18,86 @@ internal static unsafe class Boot
     public static void Run(HolderBootArguments* arguments)
     {
         KernelEntry call = (KernelEntry)arguments->Syscall;
+        bool move = arguments->Move != 0;
         ulong start = arguments->SourceStart;
         ulong end = start + arguments->SourceLength;
         Detach(call, arguments);
-        KeepOnly(call, arguments);
-        // The guardian inherits the VMAs but no page of them: its fork costs nothing, and its smaps, which would otherwise take a walk over all
-        // pages, tell at once what kind of memory the range was at the cut.
-        Kernel.WipeOnFork(call, start, end);
+        if (move)
+        {
+            // A child that the source forks from now on has nothing to do with us.
+            Kernel.Advise(call, arguments->ImageStart, arguments->ImageStart + arguments->ImageLength, Kernel.MADV_DONTFORK);
+        }
+        else
+        {
+            // khugepaged would turn dropped pages into populated ones.
+            call(SystemCalls.prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0);
+            KeepOnly(call, arguments);
+            // The guardian inherits the VMAs but no page of them: its fork costs nothing, and its smaps, which would otherwise take a walk over
+            // all pages, tell at once what kind of memory the range was at the cut.
+            Kernel.Advise(call, start, end, Kernel.MADV_WIPEONFORK);
+        }
 
-        int first;
-        int second;
-        if (!Receive(call, &first, &second) || second < 0)
-            Kernel.Exit(call, 1);
-        // Descriptors are handed out in ascending order, so neither move overwrites the other.
-        Kernel.MoveDescriptor(call, first, HolderFds.Control);
-        Kernel.MoveDescriptor(call, second, HolderFds.Pagemap);
-        long mapped = call(SystemCalls.mmap, 0, ControlPage.Size, ProtReadWrite, MapShared, HolderFds.Control, 0);
+        Descriptors received;
+        // They come in ascending order, so that no move overwrites another.
+        long mapped = Receive(call, &received) == (move ? HolderFds.Userfaultfd - HolderFds.Control : 2)
+            ? call(SystemCalls.mmap, 0, ControlPage.Size, Kernel.PROT_READ | Kernel.PROT_WRITE, Kernel.MAP_SHARED, HolderFds.Control, 0)
+            : Kernel.ECHILD;
         if (mapped < 0)
-            Kernel.Exit(call, 1);
+            Abandon(call, arguments);
 
         ControlPage* control = (ControlPage*)mapped;
+        arguments->Control = (ulong)mapped;
+        control->TakenFrom = start;
         control->SourceStart = start;
         control->SourceLength = end - start;
         Service service;
         Service.Initialize(&service, call, control);
-        StartGuardian(&service);
+        if (move)
+        {
+            control->Move = 1;
+            control->HolderOwnPid = (int)call(SystemCalls.getpid, 0, 0, 0, 0, 0, 0);
+            control->ImageStart = arguments->ImageStart;
+            control->ImageLength = arguments->ImageLength;
+            Kernel.Advise(call, (ulong)mapped, (ulong)mapped + ControlPage.Size, Kernel.MADV_DONTFORK);
+        }
+        long error = StartGuardian(&service, arguments);
+        if (error >= 0 && move)
+            error = Relocation.Reserve(&service);
+        if (error < 0)
+        {
+            control->LastError = error;
+            Departure.Leave(&service, ControlState.TargetGone);
+        }
         Send(call, Ready);
         // While the caller looks at what was taken and prepares the target.
-        control->BytesTotal = Pagemap.CountBytes(call, start, end);
+        if (!move)
+            control->BytesTotal = Pagemap.CountBytes(call, start, end);
 
-        if (!Receive(call, &first, &second))
-            Kernel.Exit(call, 1);
-        Kernel.MoveDescriptor(call, first, HolderFds.Userfaultfd);
+        if (Receive(call, &received) <= 0)
+            Departure.Leave(&service, ControlState.TargetGone);
+        Kernel.MoveDescriptor(call, received.First, HolderFds.Userfaultfd);
         Kernel.SetNonblocking(call, HolderFds.Userfaultfd);
         // Not without need: it walks every page.
-        if (control->Unreadable != 0)
-            control->Errors += Sweep(call, SystemCalls.pkey_mprotect, start, end);
+        if (control->Unreadable != 0 && !move)
+            MakeReadable(&service);
 
         service.Contexts[0].Fd = HolderFds.Userfaultfd;
         service.Contexts[0].Alive = 1;
         if (control->ContextCount == 0)
             control->ContextCount = 1;
-        Published.Write(&control->State, ControlState.Serving);
+        Published.Write(&control->State, move ? ControlState.Prepared : ControlState.Serving);
         Send(call, Serving);
         // The caller first, should we share its processor: it has a process standing still.
-        Kernel.Yield(call);
+        if (!move)
+            Kernel.Yield(call);
         // The number is taken at once by a child's userfaultfd, or stays free; the guardian shares the table, so this closes it there too.
         Kernel.Close(call, HolderFds.Socket);
         Loop.Run(&service);
     }
+
+    /// <summary>Lifts what protects pages of the range against reading; what refuses is poisoned when its turn comes.</summary>
+    public static void MakeReadable(Service* service) => service->Control->Errors += Sweep(
+        service->Call, SystemCalls.pkey_mprotect, service->Control->SourceStart, service->Control->SourceStart + service->Control->SourceLength);
 
     private static void Detach(KernelEntry call, HolderBootArguments* arguments)
     {
@@ -78,13 +106,27 @@ internal static unsafe class Boot
         call(SystemCalls.rt_sigprocmask, block, (long)&all, 0, 8, 0, 0);
         Kernel.SetName(call, 0x682d_7061_6d6d_7670, 0x7265_646c_6f); // "pvmmap-holder"
         call(SystemCalls.setsid, 0, 0, 0, 0, 0, 0);
-        // khugepaged would turn dropped pages into populated ones.
-        call(SystemCalls.prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0);
+        // No file system stays busy because of us.
+        ushort root = '/';
+        call(SystemCalls.chdir, (long)&root, 0, 0, 0, 0, 0);
+        // 1: no core dump of ours, not even through a pipe (fs/coredump.c); in a move it would be one of the source.
+        Words2 limit;
+        limit.First = 1;
+        limit.Second = 1;
+        call(SystemCalls.prlimit64, 0, RLIMIT_CORE, (long)&limit, 0, 0, 0);
         Kernel.MoveDescriptor(call, (int)arguments->Socket, HolderFds.Socket);
         if (call(SystemCalls.close_range, 1, uint.MaxValue, 0, 0, 0, 0) >= 0)
             return;
         for (int file = 1; file <= HighestDescriptor; file++)
             Kernel.Close(call, file);
+    }
+
+    // The caller went away before it had given us a control page.
+    private static void Abandon(KernelEntry call, HolderBootArguments* arguments)
+    {
+        if (arguments->Move != 0)
+            Departure.Vanish(call, arguments->ImageStart, arguments->ImageLength);
+        Kernel.Exit(call, 1);
     }
 
     // Unmaps everything but the image and the source range.
@@ -118,9 +160,9 @@ internal static unsafe class Boot
         {
             if (piece > end - start)
                 piece = end - start;
-            long result = call(number, (long)start, (long)piece, ProtRead, 0, 0, 0);
+            long result = call(number, (long)start, (long)piece, Kernel.PROT_READ, 0, 0, 0);
             if (result < 0 && number == SystemCalls.pkey_mprotect)
-                result = call(SystemCalls.mprotect, (long)start, (long)piece, ProtRead, 0, 0, 0);
+                result = call(SystemCalls.mprotect, (long)start, (long)piece, Kernel.PROT_READ, 0, 0, 0);
             if (result < 0 && piece > Kernel.PageSize)
             {
                 piece = (piece / 2 + Kernel.PageSize - 1) & ~(Kernel.PageSize - 1);
@@ -134,32 +176,49 @@ internal static unsafe class Boot
         return refused;
     }
 
-    private static void StartGuardian(Service* service)
+    private static long StartGuardian(Service* service, HolderBootArguments* arguments)
     {
         KernelEntry call = service->Call;
         long self = call(SystemCalls.getpid, 0, 0, 0, 0, 0, 0);
         long pidfd = call(SystemCalls.pidfd_open, self, 0, 0, 0, 0, 0);
         if (pidfd < 0)
-            Kernel.Exit(call, 1);
+            return pidfd;
         Kernel.MoveDescriptor(call, (int)pidfd, HolderFds.HolderPidfd);
         // One descriptor table for both: a child's userfaultfd is the guardian's in the instant the holder reads it.
-        long guardian = call(SystemCalls.clone, CLONE_FILES, 0, 0, 0, 0, 0);
-        if (guardian == 0)
+        long guardian;
+        if (arguments->Move != 0)
         {
-            Kernel.SetName(call, 0x672d_7061_6d6d_7670, 0x6e61_6964_7261_75); // "pvmmap-guardian"
-            Guardian.Run(service);
+            // One memory for both too: the guardian can go on with what the holder began.
+            ImageHeader* header = (ImageHeader*)(arguments->ImageStart + ImageHeader.Offset);
+            var clone = (delegate*<long, ulong, ulong, ulong, long>)(arguments->ImageStart + header->CloneCall);
+            delegate*<HolderBootArguments*, void> main = &Guardian.RunInSource;
+            guardian = clone(Kernel.CLONE_VM | Kernel.CLONE_FILES, GuardianStackTop(arguments), (ulong)main, (ulong)arguments);
+        }
+        else
+        {
+            guardian = call(SystemCalls.clone, Kernel.CLONE_FILES, 0, 0, 0, 0, 0);
+            if (guardian == 0)
+            {
+                Guardian.SetName(call);
+                Guardian.Run(service);
+            }
         }
         if (guardian < 0)
-            Kernel.Exit(call, 1);
+            return guardian;
         service->Control->GuardianPid = (int)guardian;
+        return 0;
     }
+
+    // The lower half of the stack area, which is the last part of the image.
+    private static ulong GuardianStackTop(HolderBootArguments* arguments) =>
+        arguments->ImageStart + arguments->ImageLength - HolderBootArguments.StackBytes / 2;
 
     private static void Send(KernelEntry call, byte message) =>
         call(SystemCalls.sendto, HolderFds.Socket, (long)&message, 1, MSG_NOSIGNAL, 0, 0);
 
-    // One message with one or two descriptors; -1 for a second one that is not there. False when the caller is gone.
+    // One message with descriptors; how many, 0 when the caller is gone.
     [SkipLocalsInit]
-    private static bool Receive(KernelEntry call, int* first, int* second)
+    private static int Receive(KernelEntry call, Descriptors* descriptors)
     {
         const ulong headerLength = 16;
         byte content;
@@ -181,10 +240,20 @@ internal static unsafe class Boot
             received = call(SystemCalls.recvmsg, HolderFds.Socket, (long)&message, 0, 0, 0, 0);
         while (received == Kernel.EINTR);
         if (received <= 0 || message.ControlLength < headerLength + 4 || control.Length < headerLength + 4)
-            return false;
-        *first = control.FirstDescriptor;
-        *second = control.Length >= headerLength + 8 ? control.SecondDescriptor : -1;
-        return true;
+            return 0;
+        *descriptors = control.Descriptors;
+        return (int)((control.Length - headerLength) / 4);
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct Descriptors
+    {
+        public int First;
+        public int Second;
+        public int Third;
+        public int Fourth;
+        public int Fifth;
+        public int Sixth;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -201,9 +270,7 @@ internal static unsafe class Boot
         public ulong Length;
         public int Level;
         public int Type;
-        public int FirstDescriptor;
-        public int SecondDescriptor;
-        public ulong Rest;
+        public Descriptors Descriptors;
     }
 
     [StructLayout(LayoutKind.Sequential)]

@@ -12,7 +12,7 @@ internal unsafe struct ControlPage
 {
     public const string MemfdName = "pvmmap-control";
     public const ulong MagicValue = 0x50414d_4d5650UL; // "PVMMAP"
-    public const uint CurrentVersion = 1;
+    public const uint CurrentVersion = 2;
     public const int Size = 512 * 1024;
     public const int ContextsOffset = 0x1000;
     public const int MaximumContexts = 64;
@@ -36,7 +36,10 @@ internal unsafe struct ControlPage
     /// <summary>CLOCK_MONOTONIC, nanoseconds: the unit of Stopwatch.GetTimestamp on Linux.</summary>
     [FieldOffset(0x28)] public ulong StartedAt;
     [FieldOffset(0x30)] public ulong EndedAt;
-    /// <summary>The source range, in the holder's own address space too; whole pages.</summary>
+    /// <summary>
+    /// Where the pages lie in the holder's own address space: a copy has them where the source had them, a move at a place that the source does
+    /// not know. Whole pages.
+    /// </summary>
     [FieldOffset(0x38)] public ulong SourceStart;
     [FieldOffset(0x40)] public ulong SourceLength;
     /// <summary>Where the region is first registered, and where the call will have put it when it returns.</summary>
@@ -47,6 +50,11 @@ internal unsafe struct ControlPage
 
     /// <summary>1: some of the range is protected against reading, which the holder has to lift in its copy.</summary>
     [FieldOffset(0x60)] public uint Unreadable;
+
+    /// <summary>1: a move. The holder shares the source's memory instead of having a copy of it.</summary>
+    [FieldOffset(0x64)] public uint Move;
+    /// <summary>First address of the range in the source.</summary>
+    [FieldOffset(0x68)] public ulong TakenFrom;
 
     // Counters.
     /// <summary>Populated bytes (present or swapped, not the zero page) that the range had when the holder was made.</summary>
@@ -73,6 +81,22 @@ internal unsafe struct ControlPage
     [FieldOffset(0x108)] public uint MessageContext;
     /// <summary>1: some page can be neither delivered nor poisoned; the holder stays, so that who touches it waits instead of reading zeros.</summary>
     [FieldOffset(0x10c)] public uint Withheld;
+
+    // A move: all in the source's address space, which is the holder's and the guardian's too.
+    /// <summary>The mapping of the code and its stacks.</summary>
+    [FieldOffset(0x110)] public ulong ImageStart;
+    [FieldOffset(0x118)] public ulong ImageLength;
+    /// <summary>The place kept for the pages, with a page in front of and behind <see cref="SourceStart"/> and <see cref="SourceLength"/>.</summary>
+    [FieldOffset(0x120)] public ulong ReservedStart;
+    [FieldOffset(0x128)] public ulong ReservedLength;
+    /// <summary>1: the target has the region, so the pages go, whatever dies.</summary>
+    [FieldOffset(0x130)] public uint Committed;
+    /// <summary>Bytes of the range that have gone to <see cref="SourceStart"/>, and the piece that is on its way.</summary>
+    [FieldOffset(0x138)] public ulong Moved;
+    [FieldOffset(0x140)] public ulong Moving;
+    /// <summary>Process numbers as the holder's own pid namespace has them; 0 if not known.</summary>
+    [FieldOffset(0x148)] public int SourceOwnPid;
+    [FieldOffset(0x14c)] public int HolderOwnPid;
 
     /// <summary>
     /// Where the holder reads userfaultfd messages to: a message taken from the kernel is gone from it, so if the holder dies before it has
@@ -117,6 +141,11 @@ internal static class ControlState
     public const uint Complete = 2;
     public const uint TargetGone = 3;
     public const uint Lost = 4;
+    /// <summary>A move: all is ready, and nothing of the source changed, until the target takes the region.</summary>
+    public const uint Prepared = 5;
+
+    /// <summary>True if a fill ends in this state.</summary>
+    public static bool IsFinal(uint state) => state is Complete or TargetGone or Lost;
 }
 
 internal static class ControlCommand
@@ -131,7 +160,14 @@ internal static class HolderFds
     public const int Socket = 0;
     public const int Control = 1;
     public const int Pagemap = 2;
-    public const int Userfaultfd = 3;
+    /// <summary>A move: the source's pidfd, its maps, and /proc.</summary>
+    public const int SourcePidfd = 3;
+    public const int SourceMaps = 4;
+    public const int Proc = 5;
+    public const int Userfaultfd = 6;
     /// <summary>The guardian's view of the holder: a pidfd.</summary>
-    public const int HolderPidfd = 4;
+    public const int HolderPidfd = 8;
+
+    /// <summary>One past the highest fixed number.</summary>
+    public const int End = 9;
 }

@@ -150,10 +150,18 @@ internal static unsafe class Delivery
     /// </summary>
     public static long Probe(Service* service, int file, ulong start, ulong end)
     {
-        // The holder has nothing but its image, the range and the control page, and neither of the others lies this low.
+        return Userfaultfd.Copy(service->Call, file, start, Nowhere(service, end - start), end - start);
+    }
+
+    // An address whose page cannot be read.
+    private static ulong Nowhere(Service* service, ulong length)
+    {
+        // A move keeps an empty page in front of the range. A copy's holder has nothing but its image, the range and the control page, and
+        // neither of the others lies this low.
         const ulong low = 0x10000;
-        ulong nowhere = service->Control->SourceStart > low * 2 ? low : SystemCalls.AddressSpaceEnd - (end - start);
-        return Userfaultfd.Copy(service->Call, file, start, nowhere, end - start);
+        if (service->Control->Move != 0)
+            return service->Control->ReservedStart;
+        return service->Control->SourceStart > low * 2 ? low : SystemCalls.AddressSpaceEnd - length;
     }
 
     /// <summary>Whether the address space behind a userfaultfd is gone; the descriptor itself does not tell.</summary>
@@ -185,10 +193,13 @@ internal static unsafe class Delivery
         if (service->Recovering)
             return;
         ulong populated = Pagemap.CountBytes(service->Call, start, end);
-        long result = Kernel.DontNeed(service->Call, start, end);
+        // What goes before it could be counted was there all the same.
+        if (service->Counted != 0 && end > service->Counted)
+            service->CountedBytes += start >= service->Counted ? populated : Pagemap.CountBytes(service->Call, service->Counted, end);
+        long result = Kernel.Advise(service->Call, start, end, Kernel.MADV_DONTNEED);
         // A guard marker (MADV_GUARD_INSTALL, Linux 6.13) counts as swapped and outlives MADV_DONTNEED.
         if (result >= 0 && populated != 0 && Pagemap.CountBytes(service->Call, start, end) != 0)
-            result = Kernel.GuardRemove(service->Call, start, end);
+            result = Kernel.Advise(service->Call, start, end, Kernel.MADV_GUARD_REMOVE);
         if (result < 0)
         {
             service->DropFailed = true;

@@ -45,6 +45,14 @@ internal static unsafe class Events
             byte kind = message->Event;
             if (kind == 0 || kind == Userfaultfd.EventPagefault)
                 continue;
+            if (Relocation.IsAwaited(service) && Relocation.IsCommit(service, message))
+            {
+                Published.Write(&service->Control->Committed, 1);
+                Relocation.Consume(message);
+                Relocation.Commit(service);
+                if (message->Event == 0)
+                    continue;
+            }
             if (kind == Userfaultfd.EventFork)
                 Fork(service, context, (int)message->Descriptor);
             else if (kind == Userfaultfd.EventRemap)

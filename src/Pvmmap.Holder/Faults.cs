@@ -50,6 +50,8 @@ internal static unsafe class Faults
 
     private static Outcome Answer(Service* service, uint context, ulong page)
     {
+        if (Relocation.IsAwaited(service))
+            return Outcome.Retry;
         ControlSegment* segment = SegmentTable.Find(service, context, page);
         if (segment == null)
             return AnswerUnknown(service, context, page);

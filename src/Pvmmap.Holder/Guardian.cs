@@ -1,12 +1,51 @@
+using System.Runtime.CompilerServices;
+
 namespace Pvmmap.Holder.Freestanding;
 
-/// <summary>The second process: when the holder ends before its work does, what is missing must raise SIGBUS, never read as zeros.</summary>
+/// <summary>
+/// The second process: when the holder ends before its work does, what is missing must raise SIGBUS, never read as zeros; after
+/// a move, whose pages do not end with the holder, it takes the holder's place.
+/// </summary>
 internal static unsafe class Guardian
 {
     private const long IdleMilliseconds = 250;
 
-    /// <summary>Waits for the end of the holder and then does what is left to do. Never returns.</summary>
-    public static void Run(Service* service)
+    public static void SetName(KernelEntry call) => Kernel.SetName(call, 0x672d_7061_6d6d_7670, 0x6e61_6964_7261_75); // "pvmmap-guardian"
+
+    /// <summary>Of a move: in the source's memory, where the pages outlive the holder. Goes on with its work.</summary>
+    [SkipLocalsInit]
+    public static void RunInSource(HolderBootArguments* arguments)
+    {
+        KernelEntry call = (KernelEntry)arguments->Syscall;
+        SetName(call);
+        Service service;
+        Service.Initialize(&service, call, (ControlPage*)arguments->Control);
+        AwaitEndOfHolder(&service);
+        service.Recovering = true;
+        uint state = Published.Read(&service.Control->State);
+        // It was killed before anything was done, or when all was done but the clearing away.
+        if (state == ControlState.Starting || ControlState.IsFinal(state))
+            Departure.Leave(&service, state == ControlState.Starting ? ControlState.TargetGone : state);
+        Kernel.SetName(call, 0x682d_7061_6d6d_7670, 0x7265_646c_6f); // "pvmmap-holder"
+        if (service.Control->Committed != 0 && state == ControlState.Prepared)
+            Relocation.Resume(&service);
+        RecoverMessages(&service);
+        service.Recovering = false;
+        service.IsGuardian = true;
+        service.Cursor = service.Control->SourceStart;
+        service.Counted = service.Control->SourceStart;
+        service.CountedBytes = service.Control->BytesDone;
+        // The faults that the holder had read are nowhere else: those who wait fault again.
+        for (uint i = 0; i < service.Control->SegmentCount; i++)
+        {
+            ControlSegment* segment = service.Segments + i;
+            if (segment->Length != 0 && Service.IsAlive(&service, segment->Context))
+                Userfaultfd.Wake(call, service.Contexts[segment->Context].Fd, segment->Destination, segment->Length);
+        }
+        Loop.Run(&service);
+    }
+
+    private static void AwaitEndOfHolder(Service* service)
     {
         PollDescriptor holder;
         holder.File = HolderFds.HolderPidfd;
@@ -14,7 +53,12 @@ internal static unsafe class Guardian
         do
             holder.Returned = 0;
         while (Kernel.Poll(service->Call, &holder, 1, -1) <= 0);
+    }
 
+    /// <summary>Waits for the end of the holder and then does what is left to do. Never returns.</summary>
+    public static void Run(Service* service)
+    {
+        AwaitEndOfHolder(service);
         uint state = Published.Read(&service->Control->State);
         if (state == ControlState.Complete || state == ControlState.TargetGone)
             Kernel.Exit(service->Call, 0);

@@ -16,6 +16,13 @@ internal struct HolderBootArguments
     public ulong SourceLength;
     /// <summary>The holder's end of the boot socket (SOCK_SEQPACKET).</summary>
     public long Socket;
+    /// <summary>1: a move. This process shares the source's memory, and the image lies in it.</summary>
+    public ulong Move;
+    /// <summary>The control page; set by the holder for its guardian.</summary>
+    public ulong Control;
+
+    /// <summary>Bytes at the end of the image for the stacks: of the holder, and below it, in a move, of its guardian.</summary>
+    public const ulong StackBytes = 64 * 1024;
 }
 
 /// <summary>What <c>take_self</c> is given, in memory that the caller allocated outside the managed heap.</summary>

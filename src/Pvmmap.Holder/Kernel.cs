@@ -24,6 +24,33 @@ internal static unsafe class Kernel
     public const int ENOSYS = -38;
 
     public const int PollIn = 1;
+
+    public const long PROT_NONE = 0;
+    public const long PROT_READ = 1;
+    public const long PROT_WRITE = 2;
+    public const long MAP_SHARED = 1;
+    public const long MREMAP_MAYMOVE = 1;
+    public const long MREMAP_FIXED = 2;
+    public const long CLONE_VM = 0x100;
+    public const long CLONE_FILES = 0x400;
+    public const long __WALL = 0x40000000;
+    public const long SIGKILL = 9;
+    public const long SIGALRM = 14;
+
+    public const long MADV_DONTNEED = 4;
+    public const long MADV_REMOVE = 9;
+    public const long MADV_DONTFORK = 10;
+    public const long MADV_DOFORK = 11;
+    public const long MADV_NOHUGEPAGE = 15;
+    public const long MADV_WIPEONFORK = 18;
+    public const long MADV_GUARD_REMOVE = 103;
+
+    public const long O_NONBLOCK = 0x800;
+    public const long O_CLOEXEC = 0x80000;
+    private const long F_GETFL = 3;
+    private const long F_SETFL = 4;
+    private const long CLOCK_MONOTONIC = 1;
+    private const long FUTEX_WAKE = 1;
     private const int PR_SET_NAME = 15;
 
     public static long Read(KernelEntry call, int file, void* buffer, long length) =>
@@ -36,17 +63,13 @@ internal static unsafe class Kernel
 
     public static void Yield(KernelEntry call) => call(SystemCalls.sched_yield, 0, 0, 0, 0, 0, 0);
 
-    /// <summary>Tells the kernel that these pages of ours are not needed any more (MADV_DONTNEED).</summary>
-    public static long DontNeed(KernelEntry call, ulong start, ulong end) =>
-        call(SystemCalls.madvise, (long)start, (long)(end - start), 4, 0, 0, 0);
+    public static long Advise(KernelEntry call, ulong start, ulong end, long advice) =>
+        call(SystemCalls.madvise, (long)start, (long)(end - start), advice, 0, 0, 0);
 
-    /// <summary>Makes guard pages ordinary missing ones (MADV_GUARD_REMOVE).</summary>
-    public static long GuardRemove(KernelEntry call, ulong start, ulong end) =>
-        call(SystemCalls.madvise, (long)start, (long)(end - start), 103, 0, 0, 0);
+    public static long Unmap(KernelEntry call, ulong start, ulong length) => call(SystemCalls.munmap, (long)start, (long)length, 0, 0, 0, 0);
 
-    /// <summary>A child of ours gets the mapping without its pages (MADV_WIPEONFORK).</summary>
-    public static long WipeOnFork(KernelEntry call, ulong start, ulong end) =>
-        call(SystemCalls.madvise, (long)start, (long)(end - start), 18, 0, 0, 0);
+    /// <summary>Wakes everybody who waits for a change of the word, in whatever process.</summary>
+    public static void Wake(KernelEntry call, uint* word) => call(SystemCalls.futex, (long)word, FUTEX_WAKE, int.MaxValue, 0, 0, 0);
 
     /// <summary>Waits for input on any of the descriptors.</summary>
     public static long Poll(KernelEntry call, PollDescriptor* descriptors, uint count, long milliseconds)
@@ -63,7 +86,7 @@ internal static unsafe class Kernel
         TimeSpecification now;
         now.Seconds = 0;
         now.Nanoseconds = 0;
-        call(SystemCalls.clock_gettime, 1, (long)&now, 0, 0, 0, 0);
+        call(SystemCalls.clock_gettime, CLOCK_MONOTONIC, (long)&now, 0, 0, 0, 0);
         return (ulong)now.Seconds * 1_000_000_000 + (ulong)now.Nanoseconds;
     }
 
@@ -79,9 +102,9 @@ internal static unsafe class Kernel
     /// <summary>A userfaultfd that blocks in read() would stop the whole loop, and poll() refuses it.</summary>
     public static void SetNonblocking(KernelEntry call, int file)
     {
-        long flags = call(SystemCalls.fcntl, file, 3, 0, 0, 0, 0);
+        long flags = call(SystemCalls.fcntl, file, F_GETFL, 0, 0, 0, 0);
         if (flags >= 0)
-            call(SystemCalls.fcntl, file, 4, flags | 0x800, 0, 0, 0);
+            call(SystemCalls.fcntl, file, F_SETFL, flags | O_NONBLOCK, 0, 0, 0);
     }
 
     /// <summary>Moves a descriptor to the given number.</summary>
@@ -124,7 +147,8 @@ internal struct PollDescriptor
     public short Returned;
 }
 
-[StructLayout(LayoutKind.Sequential, Size = ControlPage.MaximumContexts * 8)]
+// One for each context, and one for the source.
+[StructLayout(LayoutKind.Sequential, Size = (ControlPage.MaximumContexts + 1) * 8)]
 internal struct PollDescriptors
 {
     public PollDescriptor First;

@@ -10,6 +10,7 @@ internal static unsafe class Loop
     private const long BackoffMilliseconds = 5;
     /// <summary>Empty rounds before the holder sleeps: a fault that comes within some microseconds is answered without a wake-up.</summary>
     private const uint SpinRounds = 64;
+    private const ulong CountSlice = 32 * 1024 * 1024;
 
     /// <summary>Serves until <see cref="End"/>.</summary>
     public static void Run(Service* service)
@@ -21,6 +22,15 @@ internal static unsafe class Loop
             uint messages = 0;
             for (uint i = 0; i < service->Control->ContextCount; i++)
                 messages += Events.Drain(service, i, faults: true);
+            if (Relocation.IsAwaited(service))
+            {
+                if (Service.CountAlive(service) == 0 || !SegmentTable.HasContent(service))
+                    End(service, ControlState.TargetGone);
+                Wait(service, IdleMilliseconds, out bool told);
+                if (!told)
+                    EndDeadContexts(service);
+                continue;
+            }
             Faults.ServePending(service);
             SegmentsToPoison.Serve(service);
             if (Service.CountAlive(service) == 0)
@@ -31,6 +41,8 @@ internal static unsafe class Loop
                 continue;
             }
 
+            Count(service);
+            SourceEnd.Watch(service, idle: false);
             if (!service->FillEnded && BackgroundFill.IsWanted(service))
             {
                 if (!BackgroundFill.Step(service) && messages == 0)
@@ -46,6 +58,7 @@ internal static unsafe class Loop
             else if (idleRounds > SpinRounds)
             {
                 Wait(service, IdleMilliseconds, out bool ready);
+                SourceEnd.Watch(service, idle: true);
                 if (!ready)
                 {
                     EndDeadContexts(service);
@@ -56,11 +69,21 @@ internal static unsafe class Loop
     }
 
     /// <summary>Publishes the last state and ends this process.</summary>
-    public static void End(Service* service, uint state)
+    public static void End(Service* service, uint state) => Departure.Leave(service, state);
+
+    // One slice of what a move has not had the time to count.
+    private static void Count(Service* service)
     {
-        service->Control->EndedAt = Kernel.Now(service->Call);
-        Published.Write(&service->Control->State, state);
-        Kernel.Exit(service->Call, 0);
+        if (service->Counted == 0)
+            return;
+        ulong end = service->Control->SourceStart + service->Control->SourceLength;
+        ulong slice = end - service->Counted > CountSlice ? service->Counted + CountSlice : end;
+        service->CountedBytes += Pagemap.CountBytes(service->Call, service->Counted, slice);
+        service->Counted = slice;
+        if (slice < end)
+            return;
+        service->Counted = 0;
+        service->Control->BytesTotal = service->CountedBytes;
     }
 
     /// <summary>Sleeps until a context has a message or the time is over.</summary>
@@ -79,7 +102,16 @@ internal static unsafe class Loop
             descriptors[count].Returned = 0;
             count++;
         }
-        ready = Kernel.Poll(service->Call, descriptors, count, milliseconds) > 0;
+        uint contexts = count;
+        if (service->Control->Move != 0 && !service->SourceReleased && !Relocation.IsAwaited(service))
+        {
+            descriptors[count].File = HolderFds.SourcePidfd;
+            descriptors[count].Events = Kernel.PollIn;
+            descriptors[count].Returned = 0;
+            count++;
+        }
+        long result = Kernel.Poll(service->Call, descriptors, count, milliseconds);
+        ready = result > 0 && (count == contexts || result > 1 || descriptors[contexts].Returned == 0);
     }
 
     /// <summary>
@@ -116,7 +148,7 @@ internal static unsafe class Loop
         bool stranger = false;
         for (int file = 0; service->Control->Withheld != 0 && file < HighestDescriptor; file++)
         {
-            if (file == HolderFds.Control || file == HolderFds.Pagemap || file == HolderFds.HolderPidfd)
+            if (file == HolderFds.Control || file == HolderFds.Pagemap || file == HolderFds.HolderPidfd || file == HolderFds.SourceMaps || file == HolderFds.Proc)
                 continue;
             if (Delivery.IsGone(service, file))
                 Kernel.Close(service->Call, file);
@@ -128,7 +160,7 @@ internal static unsafe class Loop
 
     private static void CompleteIfDone(Service* service)
     {
-        if (service->FillEnded || Service.CountAlive(service) == 0)
+        if (service->FillEnded || service->Counted != 0 || Service.CountAlive(service) == 0)
             return;
         if (service->Control->BytesDone >= service->Control->BytesTotal && BackgroundFill.NothingLeft(service))
             BackgroundFill.Complete(service);

@@ -125,6 +125,17 @@ internal static unsafe class SegmentTable
         return true;
     }
 
+    /// <summary>Whether anything is owed to anybody.</summary>
+    public static bool HasContent(Service* service)
+    {
+        for (uint i = 0; i < service->Control->SegmentCount; i++)
+        {
+            if (service->Segments[i].Length != 0 && service->Segments[i].Zero == Content)
+                return true;
+        }
+        return false;
+    }
+
     /// <summary>The entry of a context whose source content comes first at or behind an address; null when none does before the end.</summary>
     public static ControlSegment* NextContent(Service* service, uint context, ulong source, ulong end)
     {

@@ -13,6 +13,8 @@ internal unsafe struct Service
 
     /// <summary>The guardian applying what it found in the message buffer: an event may be there that was half applied already.</summary>
     public bool Recovering;
+    /// <summary>A guardian in the place of its holder: there is no other one.</summary>
+    public bool IsGuardian;
     /// <summary>A madvise() of ours failed: pages stay in the holder after delivery, so the page table is no list of what is left.</summary>
     public bool DropFailed;
     /// <summary>The kernel was short of memory: pause before trying again.</summary>
@@ -31,6 +33,13 @@ internal unsafe struct Service
     public ulong Cursor;
     public bool FoundInPass;
     public bool FillEnded;
+    /// <summary>Up to where the populated pages of a move have been counted; 0 when they have been, or were at the start.</summary>
+    public ulong Counted;
+    public ulong CountedBytes;
+
+    /// <summary>The source of a move has gone, and its other memory with it.</summary>
+    public bool SourceReleased;
+    public uint TurnsSinceLook;
     /// <summary>Delivered pages that wait for the end of their huge page before they are dropped.</summary>
     public ulong DropStart;
     public ulong DropEnd;
@@ -53,6 +62,11 @@ internal unsafe struct Service
         service->Call = call;
         service->Control = control;
         service->Recovering = false;
+        service->IsGuardian = false;
+        service->Counted = 0;
+        service->CountedBytes = 0;
+        service->SourceReleased = false;
+        service->TurnsSinceLook = 0;
         service->DropFailed = false;
         service->Backoff = false;
         service->Withheld = 0;

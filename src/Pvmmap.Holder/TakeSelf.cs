@@ -43,7 +43,9 @@ internal static unsafe class TakeSelf
         boot->SourceStart = from->SourceStart;
         boot->SourceLength = from->SourceLength;
         boot->Socket = from->Socket;
+        boot->Move = from->Move;
+        boot->Control = 0;
         ImageHeader* header = (ImageHeader*)(from->ImageStart + ImageHeader.Offset);
-        arguments->HolderPid = clone(0, top, from->ImageStart + header->HolderBoot, top);
+        arguments->HolderPid = clone(from->Move != 0 ? CLONE_VM : 0, top, from->ImageStart + header->HolderBoot, top);
     }
 }

@@ -5,11 +5,18 @@ namespace Pvmmap.Holder.Freestanding;
 /// <summary>The userfaultfd ioctls the holder and its guardian use (linux/userfaultfd.h).</summary>
 internal static unsafe class Userfaultfd
 {
+    private const ulong UFFDIO_API = 0xc018aa3f;
+    private const ulong UFFDIO_REGISTER = 0xc020aa00;
     private const ulong UFFDIO_UNREGISTER = 0x8010aa01;
     private const ulong UFFDIO_WAKE = 0x8010aa02;
     private const ulong UFFDIO_COPY = 0xc028aa03;
     private const ulong UFFDIO_ZEROPAGE = 0xc020aa04;
     private const ulong UFFDIO_POISON = 0xc020aa08;
+
+    private const ulong UFFD_API = 0xaa;
+    private const ulong UFFD_FEATURE_EVENT_UNMAP = 0x40;
+    private const ulong UFFDIO_REGISTER_MODE_MISSING = 1;
+    private const long UFFD_USER_MODE_ONLY = 1;
 
     public const byte EventPagefault = 0x12;
     public const byte EventFork = 0x13;
@@ -42,6 +49,48 @@ internal static unsafe class Userfaultfd
         public ulong Length;
         public ulong Mode;
         public long Filled;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct ApiArgument
+    {
+        public ulong Version;
+        public ulong Features;
+        public ulong Ioctls;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct RegisterArgument
+    {
+        public Range Range;
+        public ulong Mode;
+        public ulong Ioctls;
+    }
+
+    /// <summary>A userfaultfd of this process's own memory that announces when the range is unmapped. A descriptor, or a negated errno.</summary>
+    public static int Watch(KernelEntry call, ulong start, ulong length)
+    {
+        long file = call(SystemCalls.userfaultfd, Kernel.O_CLOEXEC | Kernel.O_NONBLOCK, 0, 0, 0, 0, 0);
+        if (file == Kernel.EPERM)
+            file = call(SystemCalls.userfaultfd, Kernel.O_CLOEXEC | Kernel.O_NONBLOCK | UFFD_USER_MODE_ONLY, 0, 0, 0, 0, 0);
+        if (file < 0)
+            return (int)file;
+        ApiArgument api;
+        api.Version = UFFD_API;
+        api.Features = UFFD_FEATURE_EVENT_UNMAP;
+        api.Ioctls = 0;
+        RegisterArgument register;
+        register.Range.Start = start;
+        register.Range.Length = length;
+        register.Mode = UFFDIO_REGISTER_MODE_MISSING;
+        register.Ioctls = 0;
+        long result = Kernel.Ioctl(call, (int)file, UFFDIO_API, &api);
+        if (result >= 0)
+            result = Kernel.Ioctl(call, (int)file, UFFDIO_REGISTER, &register);
+        if (result >= 0)
+            return (int)file;
+        Kernel.Close(call, (int)file);
+        return (int)result;
     }
 
     /// <summary>Copies whole pages into the target. Returns the bytes that are in place, at least one page, or a negated errno.</summary>

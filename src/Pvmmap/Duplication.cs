@@ -15,18 +15,19 @@ public sealed class Duplication : IDisposable
     internal const string HolderName = "pvmmap-holder";
 
     private readonly ControlMapping control;
-    private readonly FileDescriptor holder;
+    private readonly FileDescriptor? holder, guardian;
     private readonly Lazy<Task<DuplicationState>> completion;
 
-    internal Duplication(ControlMapping control, FileDescriptor holder)
+    internal Duplication(ControlMapping control, FileDescriptor? holder, FileDescriptor? guardian)
     {
         this.control = control;
         this.holder = holder;
+        this.guardian = guardian;
         ref ControlPage page = ref control.Page;
         (SourcePid, TargetPid, HolderPid) = (page.SourcePid, page.TargetPid, page.HolderPid);
-        (SourceAddress, Address, Length) = (page.SourceStart, page.DestinationStart, page.SourceLength);
+        (SourceAddress, Address, Length) = (page.TakenFrom, page.DestinationStart, page.SourceLength);
         completion = new Lazy<Task<DuplicationState>>(() => Task.Factory.StartNew(
-            () => FillEnd.Await(holder, control, Timeout.InfiniteTimeSpan)!.Value,
+            () => FillEnd.Await(holder, guardian, control, Timeout.InfiniteTimeSpan)!.Value,
             CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default));
     }
 
@@ -36,11 +37,14 @@ public sealed class Duplication : IDisposable
     /// <summary>The process that is being filled.</summary>
     public int TargetPid { get; }
 
-    /// <summary>The process that holds the pages, named pvmmap-holder.</summary>
+    /// <summary>True if the range was moved: the source has it no longer.</summary>
+    public bool IsMove => control.Page.Move != 0;
+
+    /// <summary>The process that holds the pages, named pvmmap-holder; 0 if none was needed.</summary>
     public int HolderPid { get; }
 
     /// <summary>The process that watches over the holder, named pvmmap-guardian; 0 if there is none any more.</summary>
-    public int GuardianPid => GuardianProcess.Find(HolderPid) ?? 0;
+    public int GuardianPid => HolderPid == 0 ? 0 : GuardianProcess.Find(HolderPid) ?? 0;
 
     /// <summary>First address taken, in the source; a multiple of the page size.</summary>
     public ulong SourceAddress { get; }
@@ -52,7 +56,8 @@ public sealed class Duplication : IDisposable
     public ulong Length { get; }
 
     /// <summary>Where the fill stands now.</summary>
-    public DuplicationState State => Pidfd.HasEnded(holder) ? FillEnd.Await(holder, control, TimeSpan.Zero)!.Value : FillEnd.StateOf(control);
+    public DuplicationState State => holder is not null && Pidfd.HasEnded(holder)
+        ? FillEnd.Await(holder, guardian, control, TimeSpan.Zero) ?? FillEnd.StateOf(control) : FillEnd.StateOf(control);
 
     /// <summary>Bytes of populated pages that the range had at the cut.</summary>
     public ulong BytesTotal => control.Page.BytesTotal;
@@ -71,7 +76,7 @@ public sealed class Duplication : IDisposable
 
     /// <summary>Waits for the end of the fill.</summary>
     /// <returns>True if it has ended (see <see cref="State"/>), false if the time is over.</returns>
-    public bool Wait(TimeSpan timeout) => FillEnd.Await(holder, control, timeout) is not null;
+    public bool Wait(TimeSpan timeout) => FillEnd.Await(holder, guardian, control, timeout) is not null;
 
     /// <summary>Has a lazy fill go on in the background from now on.</summary>
     public void Finish() => Interlocked.Or(ref control.Page.Command, ControlCommand.FinishNow);
@@ -94,7 +99,7 @@ public sealed class Duplication : IDisposable
         {
             if (ProcessStatus.Read(pid) is not { Name: HolderName, State: not ('Z' or 'X') }) return null;
             FileDescriptor pidfd = Pidfd.Open(pid);
-            if (ControlMapping.Open(pid) is { } control) return new Duplication(control, pidfd);
+            if (ControlMapping.Open(pid) is { } control) return new Duplication(control, pidfd, GuardianProcess.Open(pid));
             pidfd.Dispose();
             return null;
         }
@@ -156,6 +161,7 @@ public sealed class Duplication : IDisposable
     {
         if (completion.IsValueCreated && !completion.Value.IsCompleted) return;
         control.Dispose();
-        holder.Dispose();
+        holder?.Dispose();
+        guardian?.Dispose();
     }
 }

@@ -33,12 +33,57 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             throw new PvmmapException(Errno.EEXIST, "map the destination", targetPid, Destination, "something is mapped there (FIXED_NOREPLACE)");
         try
         {
+            if (IsMove) return Move(from, to, plan);
             using HolderProcess holder = Take(from, ref plan);
-            return Place(to, plan, holder);
+            Place(to, plan, holder, out Region region);
+            return Result(region, plan, holder);
         }
         finally
         {
             tracer?.Dispose();
+        }
+    }
+
+    /// <summary>
+    /// A move. The source stands still until it is over. Everything is made ready; then the target takes the region, and only after that, seen by
+    /// the holder, the pages leave the source: who touches the region before waits.
+    /// </summary>
+    private MmapResult Move(Participant from, Participant to, SourcePlan plan)
+    {
+        int refusals = 0;
+        while (true)
+        {
+            using StoppedProcess? stopped = sourcePid == Self ? null : StoppedProcess.Stop(Tracer, from.Pidfd, sourcePid, everyThread: true, source);
+            try
+            {
+                using IProcessCalls calls = (IProcessCalls?)stopped ?? new OwnProcess();
+                if (!UserfaultfdProbe.IsGuarded(calls, Tracer, source))
+                {
+                    plan = SourcePlan.FromSmaps(sourcePid, source);
+                    using HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, from.Pidfd) : HolderProcess.Share(stopped, from.Pidfd, source);
+                    bool copied = Place(to, plan, holder, out Region region);
+                    if (copied) calls.Invoke(SystemCall.SYS_munmap, (long)source.Start, (long)source.Length).OrThrow("release the source range", sourcePid, source);
+                    return Result(region, plan, holder);
+                }
+            }
+            finally
+            {
+                stopped?.Dispose();
+                sourceStopTime += stopped?.StopTime ?? TimeSpan.Zero;
+            }
+            CompleteFillsIntoSource(ref refusals);
+            plan = SourcePlan.FromMaps(sourcePid, source);
+        }
+    }
+
+    // A fill of ours that is still under way is completed first; its missing pages would look like holes. None there: it may have ended just
+    // now, or its range may have been moved about, so look again, and then at every fill into this process.
+    private void CompleteFillsIntoSource(ref int refusals)
+    {
+        if (!Duplication.CompleteFillsInto(sourcePid, refusals < 2 ? source : null) && ++refusals == 4)
+        {
+            throw new PvmmapException(Errno.EOPNOTSUPP, "take the source range", sourcePid, source,
+                "part of the range is registered with a userfaultfd that is not ours");
         }
     }
 
@@ -51,13 +96,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             HolderProcess? holder = sourcePid == Self ? Snapshot.TakeOwn(plan, Tracer, from.IsUnderSeccomp) : TakeStopped(from, plan);
             if (holder is null)
             {
-                // A fill of ours that is still under way is completed first; its missing pages would look like holes. None there: it may
-                // have ended just now, or its range may have been moved about, so look again, and then at every fill into this process.
-                if (!Duplication.CompleteFillsInto(sourcePid, refusals < 2 ? source : null) && ++refusals == 4)
-                {
-                    throw new PvmmapException(Errno.EOPNOTSUPP, "take the source range", sourcePid, source,
-                        "part of the range is registered with a userfaultfd that is not ours");
-                }
+                CompleteFillsIntoSource(ref refusals);
                 plan = SourcePlan.FromMaps(sourcePid, source);
                 continue;
             }
@@ -95,7 +134,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
     }
 
-    private MmapResult Place(Participant to, SourcePlan plan, HolderProcess holder)
+    /// <returns>True if the content was copied there, because the target cannot be filled behind the call.</returns>
+    private bool Place(Participant to, SourcePlan plan, HolderProcess holder, out Region placed)
     {
         Region region = null!;
         bool inPlace = false, filled = false;
@@ -105,20 +145,28 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             try
             {
                 filled = Furnish(target, region, plan, holder, out bool mayFillLater);
-                target.ClearUndo(undo);
-                if (!filled && !mayFillLater) return;
-                if (region.MustMove) region.MoveIntoPlace(target);
+                if (!filled && !mayFillLater && !IsMove)
+                {
+                    target.ClearUndo(undo);
+                    return;
+                }
+                region.Commit(target, undo, announce: IsMove && !filled);
                 inPlace = true;
+                if (IsMove && !filled) holder.AwaitRelocation();
             }
-            catch
+            catch when (!inPlace)
             {
                 TakeBack(target, region, undo);
                 throw;
             }
         });
+        placed = region;
         if (!inPlace) FillThenPlace(to, region, plan, holder);
-        return Result(region, plan, holder);
+        else if (IsMove && !filled && flags.HasFlag(MmapFlags.Populate)) AwaitFill(holder, region);
+        return filled;
     }
+
+    private bool IsMove => flags.HasFlag(MmapFlags.Move);
 
     // The first error is the one to report; if the way into the target is gone too, the target undoes it by itself.
     private static void TakeBack(IProcessCalls target, Region region, int undo)
@@ -142,15 +190,15 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         ref ControlPage control = ref holder.Control.Page;
         control.SourcePid = sourcePid;
         control.TargetPid = targetPid;
-        control.SourceStart = source.Start;
-        control.SourceLength = source.Length;
         control.PlacedAt = region.Address;
         control.DestinationStart = region.Destination;
         control.Unreadable = plan.IsReadable ? 0u : 1;
         control.Lazy = flags.HasFlag(MmapFlags.Lazy) ? 1u : 0;
         string? reason = "the source is under a seccomp filter that the holder would inherit, so the content was copied before the call returned";
         using TargetUserfaultfd? userfaultfd = holder.MayServe ? TargetUserfaultfd.Create(target, out reason) : null;
-        if (userfaultfd is null)
+        // What a move has taken cannot be given back: not before the target can be filled behind the call.
+        if (IsMove) reason = userfaultfd?.Restriction ?? reason;
+        if (userfaultfd is null || (IsMove && userfaultfd.Restriction is not null))
         {
             notes.Add(reason!);
             region.MakeWritable(target);
@@ -167,19 +215,19 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             mayFillLater = false;
         }
         if (!mayFillLater) control.Lazy = 0;
-        holder.Control.Describe(Segments(region, plan));
+        holder.Control.Describe(Segments(region, plan, control.SourceStart));
         holder.BeginServing(userfaultfd.Descriptor);
         holder.Release();
         return false;
     }
 
-    private ControlSegment[] Segments(Region region, SourcePlan plan)
+    private ControlSegment[] Segments(Region region, SourcePlan plan, ulong held)
     {
-        ControlSegment content = new() { Destination = region.Address, Source = source.Start, Length = source.Length };
+        ControlSegment content = new() { Destination = region.Address, Source = held, Length = source.Length };
         if (!region.GrowsDown) return [content];
         // Where the stack may grow to during the fill: new memory, zeros.
         ulong room = Math.Min(Region.GrowthRoom, region.Destination - PageRange.PageSize);
-        return [content, new() { Destination = region.Destination - room, Source = plan.Range.Start, Length = room, Zero = ControlSegment.NotOurs }];
+        return [content, new() { Destination = region.Destination - room, Source = held, Length = room, Zero = ControlSegment.NotOurs }];
     }
 
     /// <summary>For POPULATE, and where the fill may not go on behind the call: nothing is replaced before every page is there.</summary>
@@ -200,6 +248,16 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             region.Unmap(target);
             throw new PvmmapException(Errno.EAGAIN, "fill the destination", targetPid, plan.Range, "the holder was killed before every page was in place");
         });
+    }
+
+    /// <summary>For a move with POPULATE: the pages are the target's already.</summary>
+    private void AwaitFill(HolderProcess holder, Region region)
+    {
+        DuplicationState state = holder.AwaitEnd();
+        if (state == DuplicationState.TargetGone)
+            throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended, called execve or unmapped it during the fill");
+        if (state == DuplicationState.Lost)
+            throw new PvmmapException(Errno.EAGAIN, "fill the destination", targetPid, region.Range, "the holder was killed before every page was in place; the rest raises SIGBUS");
     }
 
     /// <summary>Does something in the target, which stands still meanwhile unless it is this process.</summary>

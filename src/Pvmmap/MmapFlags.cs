@@ -13,7 +13,7 @@ public enum MmapFlags : ulong
     /// <summary>Exactly the destination address, EEXIST if anything is mapped there. Wins over <see cref="Fixed"/>.</summary>
     FixedNoReplace = 0x2,
 
-    /// <summary>Hand over: the source range is unmapped as part of the call. Not available yet: EINVAL.</summary>
+    /// <summary>Hand over: the source range is unmapped as part of the call, before the target can touch the new mapping.</summary>
     Move = 0x100,
 
     /// <summary>Fill on touch only, no background fill. Contradicts <see cref="Populate"/>.</summary>

@@ -8,7 +8,7 @@ namespace Pvmmap;
 /// </summary>
 public static class ProcessVm
 {
-    private const MmapFlags Known = MmapFlags.Fixed | MmapFlags.FixedNoReplace | MmapFlags.Lazy | MmapFlags.Populate;
+    private const MmapFlags Known = MmapFlags.Fixed | MmapFlags.FixedNoReplace | MmapFlags.Move | MmapFlags.Lazy | MmapFlags.Populate;
 
     /// <summary>Between the caller and another process: the sign of <paramref name="pid"/> is the direction.</summary>
     /// <param name="pid">Greater than 0: from that process into the caller. Less than 0: from the caller into process -pid. 0: EINVAL.</param>
@@ -46,7 +46,6 @@ public static class ProcessVm
 
     private static PageRange CheckArguments(int sourcePid, int targetPid, ulong sourceAddress, ulong length, ulong destination, MmapFlags flags)
     {
-        if ((flags & MmapFlags.Move) != 0) throw Invalid("PVMMAP_MOVE is not available in this version");
         if ((flags & ~Known) != 0) throw Invalid($"unknown flags 0x{(ulong)(flags & ~Known):x}");
         if (flags.HasFlag(MmapFlags.Lazy) && flags.HasFlag(MmapFlags.Populate)) throw Invalid("LAZY contradicts POPULATE");
         if (sourcePid <= 0 || targetPid <= 0) throw Invalid("a pid is not positive");

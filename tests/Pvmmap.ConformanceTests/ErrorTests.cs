@@ -70,8 +70,6 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
             if (flag is MmapFlags.Fixed or MmapFlags.FixedNoReplace or MmapFlags.Move or MmapFlags.Lazy or MmapFlags.Populate) continue;
             yield return new(string.Create(CultureInfo.InvariantCulture, $"flags bit {bit}"), Errno.EINVAL, s => s.Flags = flag);
         }
-        yield return new("flags MOVE", Errno.EINVAL, s => s.Flags = MmapFlags.Move);
-        yield return new("flags MOVE FIXED", Errno.EINVAL, s => s.AtFixed(s.Target.FreeRange(MiB), MmapFlags.Move));
         yield return new("flags LAZY POPULATE", Errno.EINVAL, s => s.Flags = MmapFlags.Lazy | MmapFlags.Populate);
         yield return new("pid 0", Errno.EINVAL, s => s.Remote(0));
         yield return new("length 0", Errno.EINVAL, s => s.Length = 0);

@@ -74,11 +74,10 @@ internal sealed unsafe class ControlMapping : IDisposable
     }
 
     /// <summary>Sleeps until the state changes (futex), or the time is over.</summary>
-    public void AwaitChangeOfState(TimeSpan timeout)
-    {
-        uint* state = &((ControlPage*)at)->State;
-        Futex.Wait(state, Volatile.Read(ref *state), timeout);
-    }
+    public void AwaitChangeOfState(TimeSpan timeout) => AwaitChangeOfState(Volatile.Read(ref Page.State), timeout);
+
+    /// <summary>The same; returns at once if the state is another already.</summary>
+    public void AwaitChangeOfState(uint from, TimeSpan timeout) => Futex.Wait(&((ControlPage*)at)->State, from, timeout);
 
     public void Dispose()
     {

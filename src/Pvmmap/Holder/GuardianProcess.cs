@@ -1,4 +1,5 @@
 using System.Globalization;
+using Pvmmap.Linux;
 
 namespace Pvmmap.Holder;
 
@@ -14,6 +15,20 @@ internal static class GuardianProcess
             return int.TryParse(children.AsSpan().Trim(), CultureInfo.InvariantCulture, out int child) ? child : null;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Its pidfd; null if there is none.</summary>
+    public static FileDescriptor? Open(int holderPid)
+    {
+        if (Find(holderPid) is not { } pid) return null;
+        try
+        {
+            return Pidfd.Open(pid);
+        }
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
         {
             return null;
         }

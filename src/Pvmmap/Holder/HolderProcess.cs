@@ -12,11 +12,15 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <summary>What the holder says over its boot socket.</summary>
     private const byte Ready = (byte)'R', Serving = (byte)'S';
     private const byte Begin = (byte)'C', Serve = (byte)'U';
-    private const ulong StackBytes = 64 * 1024;
+    private const ulong StackBytes = HolderBootArguments.StackBytes;
     private const ulong ArgumentsRoom = 0x400;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
+    private static readonly TimeSpan DeparturePatience = TimeSpan.FromSeconds(5);
+
     private readonly FileDescriptor pidfd;
+    private readonly FileDescriptor? guardian;
+    private readonly bool move;
     private FileDescriptor? socket;
     private bool released, followed;
 
@@ -27,6 +31,8 @@ internal sealed unsafe class HolderProcess : IDisposable
         this.pidfd = pidfd;
         this.socket = socket;
         Control = control;
+        move = control.Page.Move != 0;
+        if (move) guardian = GuardianProcess.Open(pid);
     }
 
     public int Pid { get; }
@@ -46,7 +52,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         FileDescriptor? socket = null;
         try
         {
-            if (!frozen) socket = LoadImage(child, pidfd, range);
+            if (!frozen) socket = LoadImage(child, pidfd, range, null);
             return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket), !frozen);
         }
         catch
@@ -58,8 +64,38 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
     }
 
+    /// <summary>
+    /// Turns a child that shares the memory of the source, which stands still, into the holder of a move. The source is as before until the
+    /// target takes the region; if it never does, the holder takes itself away.
+    /// </summary>
+    public static HolderProcess Share(StoppedProcess source, FileDescriptor sourcePidfd, PageRange range)
+    {
+        RemoteThread child = source.ForkUnseen(shareMemory: true);
+        FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
+        FileDescriptor? socket = null;
+        try
+        {
+            socket = LoadImage(child, pidfd, range, source);
+            return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket, sourcePidfd, source.Pid), mayServe: true);
+        }
+        catch
+        {
+            // Still ours: killed. Already on its own: it sees its socket close and leaves nothing behind.
+            if (socket is null) Linux.Pidfd.Kill(pidfd);
+            socket?.Dispose();
+            Poll.Readable(pidfd, DeparturePatience);
+            pidfd.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The same for a move out of this process. No managed code runs in the holder.</summary>
+    public static HolderProcess ShareThisProcess(PageRange range, FileDescriptor ownPidfd) => StartHere(range, mayServe: true, ownPidfd);
+
     /// <summary>Forks this process; the child is the holder. No managed code runs in it.</summary>
-    public static HolderProcess ForkThisProcess(PageRange range, bool mayServe)
+    public static HolderProcess ForkThisProcess(PageRange range, bool mayServe) => StartHere(range, mayServe, null);
+
+    private static HolderProcess StartHere(PageRange range, bool mayServe, FileDescriptor? sharing)
     {
         HolderImage code = HolderImage.InThisProcess;
         ulong codeBytes = PageAligned((ulong)code.Code.Length), imageBytes = codeBytes + StackBytes;
@@ -67,6 +103,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         ulong image = (ulong)Memory.Map(0, imageBytes + intermediateStack, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS)
             .OrThrow("map the holder's memory");
         (FileDescriptor here, FileDescriptor there) = UnixSocket.Pair();
+        bool imageIsOurs = true;
         try
         {
             code.Code.CopyTo(new Span<byte>((void*)image, code.Code.Length));
@@ -76,20 +113,25 @@ internal sealed unsafe class HolderProcess : IDisposable
                 Syscall = code.SyscallStub,
                 CloneCall = code.CloneCall,
                 IntermediateStackTop = image + imageBytes + intermediateStack,
-                Boot = BootArguments(code.At(image), image, imageBytes, range, there.Number),
+                Boot = BootArguments(code.At(image), image, imageBytes, range, there.Number, sharing is not null),
             };
             ulong mask = Signals.BlockAll();
             ((delegate* unmanaged<TakeSelfArguments*, void>)code.At(image).TakeSelf)(&arguments);
             Signals.SetMask(mask);
             int pid = (int)new SyscallResult(arguments.HolderPid)
                 .OrThrow("fork the holder", hint: "no task or no memory: RLIMIT_NPROC, pids.max, overcommit");
+            // One that shares the memory runs on this very image, and unmaps it when it leaves.
+            imageIsOurs = sharing is null;
             FileDescriptor pidfd = Linux.Pidfd.Open(pid);
             try
             {
-                return new HolderProcess(pid, pidfd, here, CreateControl(pid, pidfd, here), mayServe);
+                there.Dispose();
+                return new HolderProcess(pid, pidfd, here, CreateControl(pid, pidfd, here, sharing, Environment.ProcessId), mayServe);
             }
             catch
             {
+                here.Dispose();
+                if (sharing is not null) Poll.Readable(pidfd, DeparturePatience);
                 pidfd.Dispose();
                 throw;
             }
@@ -103,13 +145,14 @@ internal sealed unsafe class HolderProcess : IDisposable
         finally
         {
             there.Dispose();
-            Memory.Unmap(image, imageBytes + intermediateStack);
+            if (imageIsOurs) Memory.Unmap(image, imageBytes);
+            Memory.Unmap(image + imageBytes, intermediateStack);
         }
     }
 
     private static ulong PageAligned(ulong bytes) => (bytes + PageRange.PageSize - 1) & ~(PageRange.PageSize - 1);
 
-    private static HolderBootArguments BootArguments(HolderImage image, ulong at, ulong bytes, PageRange range, int socket) => new()
+    private static HolderBootArguments BootArguments(HolderImage image, ulong at, ulong bytes, PageRange range, int socket, bool move) => new()
     {
         Syscall = image.SyscallStub,
         ImageStart = at,
@@ -117,22 +160,54 @@ internal sealed unsafe class HolderProcess : IDisposable
         SourceStart = range.Start,
         SourceLength = range.Length,
         Socket = socket,
+        Move = move ? 1UL : 0,
     };
 
-    /// <summary>Maps the code in the stopped child, gives it a socket and lets it run. Returns our end.</summary>
-    private static FileDescriptor LoadImage(RemoteThread child, FileDescriptor pidfd, PageRange range)
+    /// <summary>
+    /// Maps the code in the stopped child, gives it a socket and lets it run. Returns our end. The image is the child's own, or lies in the memory
+    /// that it shares with <paramref name="source"/>.
+    /// </summary>
+    private static FileDescriptor LoadImage(RemoteThread child, FileDescriptor pidfd, PageRange range, StoppedProcess? source)
     {
         HolderImage code = HolderImage.InThisProcess;
-        ulong codeBytes = PageAligned((ulong)code.Code.Length), imageBytes = codeBytes + StackBytes;
         const string doing = "load the holder";
+        ulong imageBytes = PageAligned((ulong)code.Code.Length) + StackBytes;
         ulong image = (ulong)child.Invoke(SystemCall.SYS_mmap, 0, (long)imageBytes, Memory.PROT_READ | Memory.PROT_WRITE,
             Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS, -1, 0).OrThrow(doing, child.Tid);
+        int? undo = source?.AddUndo(SystemCall.SYS_munmap, (long)image, (long)imageBytes);
+        try
+        {
+            FileDescriptor socket = LoadImage(child, pidfd, range, code, image, imageBytes, source is not null, out ulong arguments);
+            try
+            {
+                // From here on the child itself takes the image away again.
+                if (undo is { } entry) source!.ClearUndo(entry);
+                Launch(child, code.At(image), arguments);
+                return socket;
+            }
+            catch
+            {
+                socket.Dispose();
+                throw;
+            }
+        }
+        catch
+        {
+            source?.Invoke(SystemCall.SYS_munmap, (long)image, (long)imageBytes);
+            throw;
+        }
+    }
+
+    private static FileDescriptor LoadImage(
+        RemoteThread child, FileDescriptor pidfd, PageRange range, HolderImage code, ulong image, ulong imageBytes, bool move, out ulong arguments)
+    {
+        const string doing = "load the holder";
         Check(Memory.WriteTo(child.Tid, image, code.Code));
-        child.Invoke(SystemCall.SYS_mprotect, (long)image, (long)codeBytes, Memory.PROT_READ | Memory.PROT_EXEC).OrThrow(doing, child.Tid);
+        child.Invoke(SystemCall.SYS_mprotect, (long)image, (long)PageAligned((ulong)code.Code.Length), Memory.PROT_READ | Memory.PROT_EXEC).OrThrow(doing, child.Tid);
 
         // Its own table by now: a source without a free descriptor is no obstacle.
         child.Invoke(SystemCall.SYS_close_range, 3, uint.MaxValue);
-        ulong arguments = image + imageBytes - ArgumentsRoom;
+        arguments = image + imageBytes - ArgumentsRoom;
         child.Invoke(SystemCall.SYS_socketpair, UnixSocket.AF_UNIX, UnixSocket.SOCK_SEQPACKET | UnixSocket.SOCK_CLOEXEC, 0, (long)arguments)
             .OrThrow(doing, child.Tid, hint: "it has no descriptor left (RLIMIT_NOFILE)");
         Span<int> pair = stackalloc int[2];
@@ -141,18 +216,8 @@ internal sealed unsafe class HolderProcess : IDisposable
         try
         {
             child.Invoke(SystemCall.SYS_close, pair[1]).OrThrow(doing, child.Tid);
-            HolderBootArguments boot = BootArguments(code.At(image), image, imageBytes, range, pair[0]);
+            HolderBootArguments boot = BootArguments(code.At(image), image, imageBytes, range, pair[0], move);
             Check(Memory.WriteTo(child.Tid, arguments, new ReadOnlySpan<byte>(&boot, sizeof(HolderBootArguments))));
-            Ptrace.Registers registers = child.Saved;
-            registers.Rip = code.At(image).Boot;
-            registers.Rdi = arguments;
-            registers.Rsp = arguments - 8; // as behind a call: 16-aligned plus 8
-            registers.Rbp = 0;
-            registers.Rax = 0;
-            registers.OrigRax = ulong.MaxValue;
-            Check(child.SetRegisters(registers));
-            Check(child.SetSignalMask(ulong.MaxValue));
-            Check(child.Detach());
             return socket;
         }
         catch
@@ -161,13 +226,30 @@ internal sealed unsafe class HolderProcess : IDisposable
             throw;
         }
 
-        void Check(Errno errno)
-        {
-            if (errno != Errno.None) throw new PvmmapException(errno == Errno.ESRCH ? Errno.EAGAIN : errno, doing, child.Tid, hint: "it was killed");
-        }
+        void Check(Errno errno) => HolderProcess.Check(errno, child.Tid);
     }
 
-    private static ControlMapping CreateControl(int pid, FileDescriptor pidfd, FileDescriptor? socket)
+    /// <summary>Lets the child go, on its own code.</summary>
+    private static void Launch(RemoteThread child, HolderImage image, ulong arguments)
+    {
+        Ptrace.Registers registers = child.Saved;
+        registers.Rip = image.Boot;
+        registers.Rdi = arguments;
+        registers.Rsp = arguments - 8; // as behind a call: 16-aligned plus 8
+        registers.Rbp = 0;
+        registers.Rax = 0;
+        registers.OrigRax = ulong.MaxValue;
+        Check(child.SetRegisters(registers), child.Tid);
+        Check(child.SetSignalMask(ulong.MaxValue), child.Tid);
+        Check(child.Detach(), child.Tid);
+    }
+
+    private static void Check(Errno errno, int pid)
+    {
+        if (errno != Errno.None) throw new PvmmapException(errno == Errno.ESRCH ? Errno.EAGAIN : errno, "load the holder", pid, hint: "it was killed");
+    }
+
+    private static ControlMapping CreateControl(int pid, FileDescriptor pidfd, FileDescriptor? socket, FileDescriptor? sharedSource = null, int sourcePid = 0)
     {
         (ControlMapping control, FileDescriptor memfd) = ControlMapping.Create();
         using (memfd)
@@ -177,8 +259,18 @@ internal sealed unsafe class HolderProcess : IDisposable
                 control.Page.HolderPid = pid;
                 if (socket is null) return control;
                 using FileDescriptor pagemap = Files.Open($"/proc/{pid}/pagemap", Files.O_RDONLY);
-                UnixSocket.Send(socket, Begin, memfd, pagemap);
-                Expect(socket, pidfd, pid, Ready);
+                if (sharedSource is null)
+                {
+                    UnixSocket.Send(socket, Begin, memfd, pagemap);
+                }
+                else
+                {
+                    using FileDescriptor maps = Files.Open($"/proc/{pid}/maps", Files.O_RDONLY), proc = Files.Open("/proc", Files.O_RDONLY);
+                    // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
+                    if (IsInOurPidNamespace(pid)) control.Page.SourceOwnPid = sourcePid;
+                    UnixSocket.Send(socket, Begin, memfd, pagemap, sharedSource, maps, proc);
+                }
+                Expect(socket, pidfd, pid, Ready, control);
                 return control;
             }
             catch
@@ -189,17 +281,25 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
     }
 
+    private static bool IsInOurPidNamespace(int pid) =>
+        new FileInfo($"/proc/{pid}/ns/pid").LinkTarget is { } theirs && theirs == new FileInfo("/proc/self/ns/pid").LinkTarget;
+
     /// <summary>Gives the holder the target's userfaultfd; when this returns, holder and guardian stand and faults are served.</summary>
     public void BeginServing(FileDescriptor userfaultfd)
     {
         UnixSocket.Send(socket!, Serve, userfaultfd);
-        Expect(socket!, pidfd, Pid, Serving);
+        Expect(socket!, pidfd, Pid, Serving, Control);
     }
 
-    private static void Expect(FileDescriptor socket, FileDescriptor pidfd, int pid, byte message)
+    private static void Expect(FileDescriptor socket, FileDescriptor pidfd, int pid, byte message, ControlMapping control)
     {
         if (!Poll.Readable(socket, Patience) || UnixSocket.Receive(socket) != message)
         {
+            SyscallResult error = new(control.Page.LastError);
+            if (error.Errno is Errno.ENOMEM)
+                throw new PvmmapException(Errno.ENOMEM, "start the holder", pid, hint: "the source's map count or RLIMIT_AS leaves no place to keep the pages");
+            if (error.Errno is Errno.EAGAIN)
+                throw new PvmmapException(Errno.EAGAIN, "start the guardian", pid, hint: "no task can be created: RLIMIT_NPROC or pids.max");
             throw new PvmmapException(Errno.EAGAIN, "start the holder", pid,
                 hint: Linux.Pidfd.HasEnded(pidfd) ? "it ended before it could serve (killed, or no memory or task for it)" : "it does not answer");
         }
@@ -208,24 +308,38 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <summary>From now on the holder ends by itself.</summary>
     public void Release() => released = true;
 
+    /// <summary>Waits, behind the target's taking of the region, until the source has the range no longer.</summary>
+    public void AwaitRelocation()
+    {
+        while (Volatile.Read(ref Control.Page.State) == ControlState.Prepared)
+        {
+            if (Linux.Pidfd.HasEnded(pidfd) && (guardian is null || Linux.Pidfd.HasEnded(guardian)))
+                throw new PvmmapException(Errno.EAGAIN, "take the source range", Pid, hint: "holder and guardian were killed; the source has its memory still");
+            Control.AwaitChangeOfState(ControlState.Prepared, TimeSpan.FromMilliseconds(20));
+        }
+    }
+
     /// <summary>Waits for the end of the fill.</summary>
-    public DuplicationState AwaitEnd() => FillEnd.Await(pidfd, Control, Timeout.InfiniteTimeSpan)!.Value;
+    public DuplicationState AwaitEnd() => FillEnd.Await(pidfd, guardian, Control, Timeout.InfiniteTimeSpan)!.Value;
 
     /// <summary>Hands the view of the fill on; the holder is no longer this object's business.</summary>
     public Duplication Follow()
     {
         followed = true;
-        return new Duplication(Control, pidfd);
+        return new Duplication(Control, pidfd, guardian);
     }
 
     /// <summary>Lets go of the holder; kills it if it was never released.</summary>
     public void Dispose()
     {
-        if (!released) Linux.Pidfd.Kill(pidfd);
+        if (!released && !move) Linux.Pidfd.Kill(pidfd);
         socket?.Dispose();
         socket = null;
         if (followed) return;
+        // One that shares the source's memory clears it up before it ends.
+        if (move && !Poll.Readable(pidfd, DeparturePatience)) Linux.Pidfd.Kill(pidfd);
         Control.Dispose();
         pidfd.Dispose();
+        guardian?.Dispose();
     }
 }

@@ -12,7 +12,7 @@ internal static unsafe class UnixSocket
     public const int SCM_RIGHTS = 1;
     public const int MSG_NOSIGNAL = 0x4000;
     public const int MSG_CMSG_CLOEXEC = 0x40000000;
-    private const int MaximumDescriptors = 4;
+    private const int MaximumDescriptors = 6;
 
     [StructLayout(LayoutKind.Sequential)]
     public struct MessageHeader

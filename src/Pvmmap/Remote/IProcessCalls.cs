@@ -23,7 +23,7 @@ internal interface IProcessCalls : IDisposable
 
     /// <summary>What the process does on its own if this process dies before <see cref="ClearUndo"/>. At most <see cref="Trampoline.UndoEntries"/>.</summary>
     /// <returns>The entry's number.</returns>
-    int AddUndo(long number, long a1 = 0, long a2 = 0, long a3 = 0);
+    int AddUndo(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0);
 
     void ClearUndo(int entry);
 
@@ -32,4 +32,7 @@ internal interface IProcessCalls : IDisposable
     /// there is no moment in between.
     /// </summary>
     SyscallResult InvokeUndoable(long undoNumber, long undoA2, out int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0);
+
+    /// <summary>A system call whose success takes an undo entry back; there is no moment in between.</summary>
+    SyscallResult InvokeDisarming(int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0);
 }

@@ -22,7 +22,7 @@ internal sealed unsafe class OwnProcess : IProcessCalls
     public SyscallResult GetFd(int number) => SystemCall.Invoke(SystemCall.SYS_fcntl, number, FileDescriptor.F_DUPFD_CLOEXEC, 0);
 
     // If this process dies there is nothing left to undo in it.
-    public int AddUndo(long number, long a1 = 0, long a2 = 0, long a3 = 0) => 0;
+    public int AddUndo(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0) => 0;
 
     public void ClearUndo(int entry)
     {
@@ -33,6 +33,9 @@ internal sealed unsafe class OwnProcess : IProcessCalls
         entry = 0;
         return Invoke(number, a1, a2, a3, a4, a5, a6);
     }
+
+    public SyscallResult InvokeDisarming(int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0) =>
+        Invoke(number, a1, a2, a3, a4, a5, a6);
 
     public void Dispose() => NativeMemory.Free(scratch);
 }

@@ -288,18 +288,18 @@ internal sealed class StoppedProcess : IProcessCalls
 
     public SyscallResult GetFd(int number) => Pidfd.GetFd(pidfd, number);
 
-    public int AddUndo(long number, long a1 = 0, long a2 = 0, long a3 = 0)
+    public int AddUndo(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0)
     {
         int entry = Array.IndexOf(undo, false);
         if (entry < 0) throw new PvmmapException(Errno.ENOMEM, "prepare the process", Pid, hint: "too many pieces to put back");
         undo[entry] = true;
-        SetUndo(entry, number, a1, a2, a3);
+        SetUndo(entry, number, a1, a2, a3, a4, a5);
         return entry;
     }
 
     public void ClearUndo(int entry)
     {
-        Write(trampoline + Trampoline.UndoOffset + (ulong)(entry * Trampoline.UndoEntryBytes), new byte[8]);
+        Write(UndoAddress(entry), new byte[8]);
         if (entry > Trampoline.ArmedUndo) undo[entry] = false;
     }
 
@@ -317,13 +317,25 @@ internal sealed class StoppedProcess : IProcessCalls
         return result;
     }
 
-    private void SetUndo(int entry, long number, long a1, long a2, long a3, bool active = true)
+    public SyscallResult InvokeDisarming(int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
+    {
+        Write(trampoline + Trampoline.DisarmedOffset, BitConverter.GetBytes(UndoAddress(entry)));
+        thread.Instruction = trampoline + Trampoline.DisarmingOffset;
+        SyscallResult result = thread.Invoke(number, a1, a2, a3, a4, a5, a6);
+        thread.Instruction = trampoline + Trampoline.SyscallOffset;
+        if (!result.Failed) ClearUndo(entry);
+        return result;
+    }
+
+    private ulong UndoAddress(int entry) => trampoline + Trampoline.UndoOffset + (ulong)(entry * Trampoline.UndoEntryBytes);
+
+    private void SetUndo(int entry, long number, long a1, long a2, long a3, long a4 = 0, long a5 = 0, bool active = true)
     {
         Span<byte> bytes = stackalloc byte[Trampoline.UndoEntryBytes];
         bytes.Clear();
-        ReadOnlySpan<long> values = [0, number, a1, a2, a3];
+        ReadOnlySpan<long> values = [0, number, a1, a2, a3, a4, a5];
         for (int i = 0; i < values.Length; i++) BinaryPrimitives.WriteInt64LittleEndian(bytes[(8 * i)..], values[i]);
-        ulong at = trampoline + Trampoline.UndoOffset + (ulong)(entry * Trampoline.UndoEntryBytes);
+        ulong at = UndoAddress(entry);
         Write(at, bytes);
         if (!active) return;
         // Armed last: a half-written entry must never run.
@@ -335,8 +347,10 @@ internal sealed class StoppedProcess : IProcessCalls
     /// Makes the process fork a child that it never learns of: an intermediate that shares its memory forks and exits, and is reaped here.
     /// The child stands still under the tracer and dies with it, until it is detached.
     /// </summary>
-    public RemoteThread ForkUnseen()
+    /// <param name="shareMemory">False: it has a copy of the memory. True: it has the same memory.</param>
+    public RemoteThread ForkUnseen(bool shareMemory = false)
     {
+        Write(trampoline + Trampoline.CloneFlagsOffset, BitConverter.GetBytes(shareMemory ? (long)CloneVm : 0));
         SetUndo(Trampoline.ReapUndo, SystemCall.SYS_wait4, 0, 0, Ptrace.__WALL, active: false);
         thread.Instruction = trampoline + Trampoline.ForkOffset;
         SyscallResult result = thread.Invoke(SystemCall.SYS_clone, CloneVm);

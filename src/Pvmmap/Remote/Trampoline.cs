@@ -16,8 +16,11 @@ internal static class Trampoline
     public const ulong WayBackOffset = 0x02;
     public const ulong ArmedOffset = 0x100;
     public const ulong ForkOffset = 0x120;
+    public const ulong DisarmingOffset = 0x180;
 
     // The data page.
+    public const ulong CloneFlagsOffset = DataOffset + 0xa8;
+    public const ulong DisarmedOffset = DataOffset + 0xb0;
     public const ulong UndoOffset = DataOffset + 0x100;
     public const int UndoEntryBytes = 64;
     public const int UndoEntries = 16;
@@ -105,23 +108,31 @@ internal static class Trampoline
         0xe9, 0xc2, 0xfe, 0xff, 0xff, // jmp 2
         // 0x140: in the intermediate
         0xb8, 0x38, 0x00, 0x00, 0x00, // mov eax,0x38
-        0x31, 0xff, // xor edi,edi
+        0x48, 0x8b, 0x3d, 0x5c, 0x0f, 0x00, 0x00, // mov rdi,[data+0xa8]
         0x31, 0xf6, // xor esi,esi
         0x31, 0xd2, // xor edx,edx
         0x45, 0x31, 0xd2, // xor r10d,r10d
         0x45, 0x31, 0xc0, // xor r8d,r8d
         0x0f, 0x05, // syscall
         0x48, 0x85, 0xc0, // test rax,rax
-        0x74, 0x0b, // je 163
+        0x74, 0x0b, // je 168
         0x31, 0xff, // xor edi,edi
         0xb8, 0x3c, 0x00, 0x00, 0x00, // mov eax,0x3c
         0x0f, 0x05, // syscall
         0x0f, 0x0b, // ud2
-        // 0x163: in the holder, before the tracer has it
+        // 0x168: in the holder, before the tracer has it
         0xbf, 0x01, 0x00, 0x00, 0x00, // mov edi,0x1
         0xb8, 0xe7, 0x00, 0x00, 0x00, // mov eax,0xe7
         0x0f, 0x05, // syscall
         0x0f, 0x0b, // ud2
+        0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, // int3
+        // 0x180: a system call whose success takes an undo entry back at once
+        0x0f, 0x05, // syscall
+        0x48, 0x85, 0xc0, // test rax,rax
+        0x78, 0x0e, // js 195
+        0x48, 0x8b, 0x1d, 0x22, 0x0f, 0x00, 0x00, // mov rbx,[data+0xb0]
+        0x48, 0xc7, 0x03, 0x00, 0x00, 0x00, 0x00, // mov QWORD PTR [rbx],0x0
+        0xe9, 0x68, 0xfe, 0xff, 0xff, // jmp 2
     ];
 
     /// <summary>
@@ -132,7 +143,7 @@ internal static class Trampoline
     public static byte[] Build(in Ptrace.Registers registers, ulong signalMask, SignalFrame? frame)
     {
         Ptrace.Registers r = SystemCallRestart.Emulate(registers);
-        byte[] content = new byte[DataOffset + 0xa8];
+        byte[] content = new byte[DataOffset + 0xb8];
         Code.CopyTo(content);
         Span<byte> data = content.AsSpan((int)DataOffset);
         ReadOnlySpan<ulong> slots = [r.Rax, r.Rbx, r.Rcx, r.Rdx, r.Rsi, r.Rdi, r.Rbp, r.Rsp, r.R8, r.R9, r.R10, r.R11, r.R12, r.R13, r.R14, r.R15, r.Rip];

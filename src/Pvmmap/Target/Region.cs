@@ -111,14 +111,53 @@ internal sealed class Region
     public void MoveIntoPlace(IProcessCalls target)
     {
         foreach (SourcePiece piece in pieces)
-        {
-            ulong offset = piece.Range.Start - source.Start;
-            target.Invoke(SystemCall.SYS_mremap, (long)(Address + offset), (long)piece.Range.Length, (long)piece.Range.Length,
-                    Memory.MREMAP_MAYMOVE | Memory.MREMAP_FIXED, (long)(final + offset))
-                .OrThrow("put the region in place", target.Pid, new PageRange(final, final + source.Length), "the target's map count or limits do not allow it");
-        }
+            Placed(target, target.Invoke(SystemCall.SYS_mremap, From(piece), (long)piece.Range.Length, (long)piece.Range.Length, Replacing, To(piece)));
         Address = final;
     }
+
+    /// <summary>
+    /// Makes the region the target's own: from one instant to the next its unmapping, <paramref name="undo"/>, is off the list, and should this
+    /// process be killed before all pieces are in place, the target puts the others there by itself.
+    /// </summary>
+    /// <param name="target">Who has the region.</param>
+    /// <param name="undo">What unmaps it.</param>
+    /// <param name="announce">Let the holder of a move know, who waits for it: by an event of the region.</param>
+    public void Commit(IProcessCalls target, int undo, bool announce)
+    {
+        if (!MustMove && !announce)
+        {
+            target.ClearUndo(undo);
+            return;
+        }
+        if (!MustMove)
+        {
+            // Nothing is there to be dropped yet.
+            Placed(target, target.InvokeDisarming(undo, SystemCall.SYS_madvise, (long)Address, (long)PageRange.PageSize, Memory.MADV_DONTNEED));
+            return;
+        }
+        // In this order: undone as a whole, the rest finds nothing to move.
+        List<int> rest = [.. pieces.Skip(1).Take(RememberedPieces).Select(piece =>
+            target.AddUndo(SystemCall.SYS_mremap, From(piece), (long)piece.Range.Length, (long)piece.Range.Length, Replacing, To(piece)))];
+        SourcePiece first = pieces[0];
+        Placed(target, target.InvokeDisarming(
+            undo, SystemCall.SYS_mremap, From(first), (long)first.Range.Length, (long)first.Range.Length, Replacing, To(first)));
+        foreach (SourcePiece piece in pieces.Skip(1))
+            Placed(target, target.Invoke(SystemCall.SYS_mremap, From(piece), (long)piece.Range.Length, (long)piece.Range.Length, Replacing, To(piece)));
+        foreach (int entry in rest) target.ClearUndo(entry);
+        Address = final;
+    }
+
+    private const long Replacing = Memory.MREMAP_MAYMOVE | Memory.MREMAP_FIXED;
+
+    /// <summary>How many pieces the target can put in place by itself.</summary>
+    private const int RememberedPieces = 10;
+
+    private long From(SourcePiece piece) => (long)(Address + (piece.Range.Start - source.Start));
+
+    private long To(SourcePiece piece) => (long)(final + (piece.Range.Start - source.Start));
+
+    private void Placed(IProcessCalls target, SyscallResult result) =>
+        result.OrThrow("put the region in place", target.Pid, new PageRange(final, final + source.Length), "the target's map count or limits do not allow it");
 
     /// <summary>Takes the region away again.</summary>
     public void Unmap(IProcessCalls target) => target.Invoke(SystemCall.SYS_munmap, (long)Address, (long)source.Length);

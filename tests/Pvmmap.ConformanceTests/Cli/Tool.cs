@@ -16,7 +16,8 @@ internal sealed class Tool : IDisposable
     private Tool(IEnumerable<string> arguments)
     {
         Assert.True(File.Exists(Path), $"{Path} is not there: run ./build first");
-        _process = Process.Start(new ProcessStartInfo(Path, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        // Whoever runs the tests may ignore SIGINT (a shell's background job), and the tool would inherit that.
+        _process = Process.Start(new ProcessStartInfo("env", ["--default-signal=INT", Path, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
         _process.OutputDataReceived += (_, line) =>
         {
             lock (_output) _output.Append(line.Data is null ? "" : line.Data + "\n");
@@ -59,6 +60,8 @@ internal sealed class Tool : IDisposable
 
     public ToolResult Finish()
     {
+        Assert.True(_process.WaitForExit(TimeSpan.FromMinutes(2)), "the tool does not come to an end");
+        // Once more without a limit: this one also waits for the rest of the output.
         _process.WaitForExit();
         return new ToolResult(_process.ExitCode, Output, _errors.GetAwaiter().GetResult());
     }

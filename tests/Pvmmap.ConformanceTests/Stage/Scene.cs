@@ -125,6 +125,7 @@ public abstract class Scene(Theatre theatre) : IDisposable
             (OwnProcess, _) => ProcessVm.Mmap(-target.Pid, address, length, at, flags),
             _ => ProcessVm.MmapBetween(source.Pid, target.Pid, address, length, at, flags),
         };
+        if (source is OwnProcess && flags.HasFlag(MmapFlags.Move)) _own.RemoveAll(range => range.Start == address && range.Length == length);
         Remember(result, target);
         return result;
     }

@@ -1,0 +1,93 @@
+using System.Runtime.CompilerServices;
+
+namespace Pvmmap.Holder.Freestanding;
+
+/// <summary>How a holder or a guardian ends. After a move nothing of it may stay in the source's memory, its own code included.</summary>
+internal static unsafe class Departure
+{
+    private const long SIG_SETMASK = 2;
+    private const long ITIMER_REAL = 0;
+    private const long VanishMicroseconds = 50_000;
+
+    /// <summary>Publishes the last state, takes everything away and ends this process.</summary>
+    public static void Leave(Service* service, uint state)
+    {
+        KernelEntry call = service->Call;
+        ControlPage* control = service->Control;
+        if (control->Move != 0)
+            Kernel.Unmap(call, control->ReservedStart, control->ReservedLength);
+        control->EndedAt = Kernel.Now(call);
+        if (!ControlState.IsFinal(Published.Read(&control->State)))
+            Published.Write(&control->State, state);
+        Kernel.Wake(call, &control->State);
+        if (control->Move == 0)
+            Kernel.Exit(call, 0);
+        ulong image = control->ImageStart;
+        ulong length = control->ImageLength;
+        if (!service->Recovering && !service->IsGuardian)
+            EndGuardian(call, control);
+        Kernel.Unmap(call, (ulong)control, ControlPage.Size);
+        Vanish(call, image, length);
+    }
+
+    // It sleeps in the kernel and never comes back to the code that is about to go.
+    private static void EndGuardian(KernelEntry call, ControlPage* control)
+    {
+        if (control->GuardianPid == 0)
+            return;
+        call(SystemCalls.kill, control->GuardianPid, Kernel.SIGKILL, 0, 0, 0, 0);
+        while (call(SystemCalls.wait4, control->GuardianPid, 0, Kernel.__WALL, 0, 0, 0) == Kernel.EINTR)
+        {
+        }
+    }
+
+    /// <summary>
+    /// Unmaps the code that this process runs on, its stack too, and ends. munmap() of memory that a userfaultfd watches returns only when its
+    /// event is read: nobody reads it, and a timer ends the process while it waits in the kernel.
+    /// </summary>
+    [SkipLocalsInit]
+    public static void Vanish(KernelEntry call, ulong image, ulong length)
+    {
+        int watch = Userfaultfd.Watch(call, image, length);
+        // Without one the image stays behind, some pages of the source.
+        if (watch < 0)
+            Kernel.Exit(call, 0);
+        Kernel.MoveDescriptor(call, watch, 0);
+        call(SystemCalls.close_range, 1, uint.MaxValue, 0, 0, 0, 0);
+        // The default action of SIGALRM ends the process without a core dump; the source may have a handler.
+        SignalAction action;
+        action.Handler = 0;
+        action.Flags = 0;
+        action.Restorer = 0;
+        action.Mask = 0;
+        call(SystemCalls.rt_sigaction, Kernel.SIGALRM, (long)&action, 0, 8, 0, 0);
+        TimerValue timer;
+        timer.IntervalSeconds = 0;
+        timer.IntervalMicroseconds = 0;
+        timer.Seconds = 0;
+        timer.Microseconds = VanishMicroseconds;
+        ulong mask = ~(1UL << (int)(Kernel.SIGALRM - 1));
+        call(SystemCalls.setitimer, ITIMER_REAL, (long)&timer, 0, 0, 0, 0);
+        call(SystemCalls.rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
+        call(SystemCalls.munmap, (long)image, (long)length, 0, 0, 0, 0);
+        Kernel.Exit(call, 0);
+    }
+
+    // struct sigaction of the kernel, x86-64.
+    private struct SignalAction
+    {
+        public ulong Handler;
+        public ulong Flags;
+        public ulong Restorer;
+        public ulong Mask;
+    }
+
+    // struct itimerval.
+    private struct TimerValue
+    {
+        public long IntervalSeconds;
+        public long IntervalMicroseconds;
+        public long Seconds;
+        public long Microseconds;
+    }
+}
