@@ -32,7 +32,9 @@ public sealed class MemoryPressureTests(Theatre theatre) : Scene(theatre)
         Assert.Equal(Errno.None, attempt.Make(Errno.None));
         WaitForFills(attempt.Target);
         ulong peak = cgroup["memory.memsw.max_usage_in_bytes"] - idle;
-        Assert.True(cgroup["memory.failcnt"] > refusals, "the limit was never reached: nothing was under pressure");
+        // what is handed over needs no more room than it had
+        if (mode == Mode.Copy || percentOfTheData < 100)
+            Assert.True(cgroup["memory.failcnt"] > refusals, "the limit was never reached: nothing was under pressure");
         attempt.Target.AssertContent(attempt.Result, Data, 1, firstPage: 1);
         if (mode == Mode.Copy) attempt.Source.AssertContent(attempt.At, Data, 1, firstPage: 1);
         // what was replaced was there as well

@@ -13,7 +13,7 @@ public enum Mode
 /// <summary>The modes that theories run in.</summary>
 public static class Modes
 {
-    public static IReadOnlyList<Mode> All { get; } = [Mode.Copy];
+    public static IReadOnlyList<Mode> All { get; } = [Mode.Copy, Mode.Move];
 
     public static MmapFlags Flag(this Mode mode) => mode == Mode.Move ? MmapFlags.Move : MmapFlags.None;
 }
