@@ -118,9 +118,7 @@ PREFIX("Boot.ControlMessage", struct cmsghdr)
 FIELD("Boot.ControlMessage.Length", struct cmsghdr, cmsg_len)
 FIELD("Boot.ControlMessage.Level", struct cmsghdr, cmsg_level)
 FIELD("Boot.ControlMessage.Type", struct cmsghdr, cmsg_type)
-printf("offsetof Boot.ControlMessage.FirstDescriptor=%zu\n", CMSG_LEN(0));
-printf("offsetof Boot.ControlMessage.SecondDescriptor=%zu\n", CMSG_LEN(sizeof(int)));
-printf("offsetof Boot.ControlMessage.Rest=%zu\n", CMSG_LEN(2 * sizeof(int)));
+printf("offsetof Boot.ControlMessage.Descriptors=%zu\n", CMSG_LEN(0));
 
 STRUCT("Userfaultfd.CopyArgument", struct uffdio_copy)
 FIELD("Userfaultfd.CopyArgument.Destination", struct uffdio_copy, dst)
@@ -166,3 +164,19 @@ FIELD("Pagemap.ScanArgument.CategoryInverted", struct pm_scan_arg, category_inve
 FIELD("Pagemap.ScanArgument.CategoryMask", struct pm_scan_arg, category_mask)
 FIELD("Pagemap.ScanArgument.CategoryAnyOfMask", struct pm_scan_arg, category_anyof_mask)
 FIELD("Pagemap.ScanArgument.ReturnMask", struct pm_scan_arg, return_mask)
+
+STRUCT("Departure.TimerValue", struct itimerval)
+FIELD("Departure.TimerValue.IntervalSeconds", struct itimerval, it_interval.tv_sec)
+FIELD("Departure.TimerValue.IntervalMicroseconds", struct itimerval, it_interval.tv_usec)
+FIELD("Departure.TimerValue.Seconds", struct itimerval, it_value.tv_sec)
+FIELD("Departure.TimerValue.Microseconds", struct itimerval, it_value.tv_usec)
+
+STRUCT("Userfaultfd.ApiArgument", struct uffdio_api)
+FIELD("Userfaultfd.ApiArgument.Version", struct uffdio_api, api)
+FIELD("Userfaultfd.ApiArgument.Features", struct uffdio_api, features)
+FIELD("Userfaultfd.ApiArgument.Ioctls", struct uffdio_api, ioctls)
+
+STRUCT("Userfaultfd.RegisterArgument", struct uffdio_register)
+FIELD("Userfaultfd.RegisterArgument.Range", struct uffdio_register, range)
+FIELD("Userfaultfd.RegisterArgument.Mode", struct uffdio_register, mode)
+FIELD("Userfaultfd.RegisterArgument.Ioctls", struct uffdio_register, ioctls)

@@ -127,6 +127,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     private long Dispatch(long number, long a1, long a2, long a3, long a4) => number switch
     {
         SystemCalls.read => Read((int)a1, (UserfaultMessage*)a2, a3),
+        SystemCalls.futex => 0,
         SystemCalls.ioctl => Ioctl((int)a1, (ulong)a2, (ulong*)a3),
         SystemCalls.pread64 => ReadPagemap((ulong*)a2, a3, a4),
         SystemCalls.madvise => Advise((ulong)a1, (ulong)a2, a3),
