@@ -184,7 +184,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
             UserfaultMessage message = new() { Event = happened.Kind, From = happened.From, To = happened.To, Length = happened.Length };
             if (happened.Child is { } child)
             {
-                child.Descriptor = Enumerable.Range(5, 1000).First(number => !Descriptors.ContainsKey(number));
+                child.Descriptor = Enumerable.Range(HolderFds.End, 1000).First(number => !Descriptors.ContainsKey(number));
                 Descriptors[child.Descriptor] = child;
                 message.From = 0;
                 message.Descriptor = (uint)child.Descriptor;
@@ -235,8 +235,11 @@ internal sealed unsafe partial class FakeKernel : IDisposable
             if (Dice.Chance(50)) *done = unchecked((ulong)(long)Kernel.EAGAIN);
             return Kernel.EAGAIN;
         }
+        // Since Linux 6.9 the VMA is looked up between two looks at what is changing: what moves away just then is ENOENT, not EAGAIN.
+        if (Dice.Chance(15)) LetTargetsRun();
         if (!target.Alive) return Kernel.ESRCH;
         long error = target.IsOneVma(start, length) && !target.Released ? 0 : Kernel.ENOENT;
+        if (error == 0 && target.Changing) error = Kernel.EAGAIN;
         if (error == 0 && Dice.Chance(1)) error = Kernel.ENOMEM;
         ulong filled = 0;
         while (error == 0 && filled < length)
