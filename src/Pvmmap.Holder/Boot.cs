@@ -8,8 +8,8 @@ internal static unsafe class Boot
 {
     private const long PR_SET_THP_DISABLE = 41;
     private const long RLIMIT_CORE = 4;
-    private const long MSG_NOSIGNAL = 0x4000;
     private const long HighestDescriptor = 65535;
+    private const byte Probing = (byte)'P';
     private const byte Ready = (byte)'R';
     private const byte Serving = (byte)'S';
 
@@ -68,14 +68,26 @@ internal static unsafe class Boot
             control->LastError = error;
             Departure.Leave(&service, ControlState.TargetGone);
         }
+        if (move && AttributeProbe.Place(&service))
+        {
+            Send(call, Probing);
+            bool answered = ReceiveByte(call);
+            AttributeProbe.Restore(&service);
+            if (!answered)
+                Departure.Leave(&service, ControlState.TargetGone);
+        }
         Send(call, Ready);
         // While the caller looks at what was taken and prepares the target.
         if (!move)
             control->BytesTotal = Pagemap.CountBytes(call, start, end);
 
-        if (Receive(call, &received) <= 0)
+        // Nothing, or no descriptor: the call is given up.
+        int descriptors = Receive(call, &received);
+        if (descriptors <= 0)
             Departure.Leave(&service, ControlState.TargetGone);
         Kernel.MoveDescriptor(call, received.First, HolderFds.Userfaultfd);
+        if (descriptors > 1)
+            Kernel.MoveDescriptor(call, received.Second, HolderFds.Lifeline);
         Kernel.SetNonblocking(call, HolderFds.Userfaultfd);
         // Not without need: it walks every page.
         if (control->Unreadable != 0 && !move)
@@ -85,13 +97,10 @@ internal static unsafe class Boot
         service.Contexts[0].Alive = 1;
         if (control->ContextCount == 0)
             control->ContextCount = 1;
+        control->CallIsOpen = 1;
+        control->StartedAt = Kernel.Now(call);
         Published.Write(&control->State, move ? ControlState.Prepared : ControlState.Serving);
         Send(call, Serving);
-        // The caller first, should we share its processor: it has a process standing still.
-        if (!move)
-            Kernel.Yield(call);
-        // The number is taken at once by a child's userfaultfd, or stays free; the guardian shares the table, so this closes it there too.
-        Kernel.Close(call, HolderFds.Socket);
         Loop.Run(&service);
     }
 
@@ -214,7 +223,17 @@ internal static unsafe class Boot
         arguments->ImageStart + arguments->ImageLength - HolderBootArguments.StackBytes / 2;
 
     private static void Send(KernelEntry call, byte message) =>
-        call(SystemCalls.sendto, HolderFds.Socket, (long)&message, 1, MSG_NOSIGNAL, 0, 0);
+        call(SystemCalls.sendto, HolderFds.Socket, (long)&message, 1, Kernel.MSG_NOSIGNAL, 0, 0);
+
+    private static bool ReceiveByte(KernelEntry call)
+    {
+        byte message;
+        long received;
+        do
+            received = Kernel.Read(call, HolderFds.Socket, &message, 1);
+        while (received == Kernel.EINTR);
+        return received == 1;
+    }
 
     // One message with descriptors; how many, 0 when the caller is gone.
     [SkipLocalsInit]

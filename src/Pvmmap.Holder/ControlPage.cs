@@ -17,6 +17,7 @@ internal unsafe struct ControlPage
     public const int ContextsOffset = 0x1000;
     public const int MaximumContexts = 64;
     public const int SegmentsOffset = 0x2000;
+    public const int MaximumProbes = 64;
     public const int MaximumSegments = (Size - SegmentsOffset) / 32;
 
     [FieldOffset(0x00)] public ulong Magic;
@@ -82,6 +83,15 @@ internal unsafe struct ControlPage
     /// <summary>1: some page can be neither delivered nor poisoned; the holder stays, so that who touches it waits instead of reading zeros.</summary>
     [FieldOffset(0x10c)] public uint Withheld;
 
+    /// <summary>
+    /// 1: the call is still being made, and the background fill would only get in its way. It is over when the caller says so over the boot
+    /// socket, or is gone; then the socket's number may be that of a child's userfaultfd.
+    /// </summary>
+    [FieldOffset(0x160)] public uint CallIsOpen;
+
+    /// <summary>As the caller's pid namespace has it; 0: none.</summary>
+    [FieldOffset(0x164)] public int SentinelPid;
+
     // A move: all in the source's address space, which is the holder's and the guardian's too.
     /// <summary>The mapping of the code and its stacks.</summary>
     [FieldOffset(0x110)] public ulong ImageStart;
@@ -97,6 +107,13 @@ internal unsafe struct ControlPage
     /// <summary>Process numbers as the holder's own pid namespace has them; 0 if not known.</summary>
     [FieldOffset(0x148)] public int SourceOwnPid;
     [FieldOffset(0x14c)] public int HolderOwnPid;
+    /// <summary>
+    /// Lowest addresses of the source's memory, free, for the first pages of the VMAs that the segment table lists by their
+    /// <see cref="ControlSegment.Destination"/>: two pages for each. 0: no such probe. How many are there, and what guards their places.
+    /// </summary>
+    [FieldOffset(0x150)] public ulong ProbeArea;
+    [FieldOffset(0x158)] public uint Probed;
+    [FieldOffset(0x15c)] public int ProbeGuard;
 
     /// <summary>
     /// Where the holder reads userfaultfd messages to: a message taken from the kernel is gone from it, so if the holder dies before it has
@@ -165,6 +182,8 @@ internal static class HolderFds
     public const int SourceMaps = 4;
     public const int Proc = 5;
     public const int Userfaultfd = 6;
+    /// <summary>A socket to the sentinel. It closes with the table that holder and guardian share.</summary>
+    public const int Lifeline = 7;
     /// <summary>The guardian's view of the holder: a pidfd.</summary>
     public const int HolderPidfd = 8;
 

@@ -14,13 +14,17 @@ internal static unsafe class Departure
     {
         KernelEntry call = service->Call;
         ControlPage* control = service->Control;
-        if (control->Move != 0)
+        bool inSource = control->Move != 0 && !service->IsSentinel;
+        if (inSource)
+        {
+            AttributeProbe.Restore(service);
             Kernel.Unmap(call, control->ReservedStart, control->ReservedLength);
+        }
         control->EndedAt = Kernel.Now(call);
         if (!ControlState.IsFinal(Published.Read(&control->State)))
             Published.Write(&control->State, state);
         Kernel.Wake(call, &control->State);
-        if (control->Move == 0)
+        if (!inSource)
             Kernel.Exit(call, 0);
         ulong image = control->ImageStart;
         ulong length = control->ImageLength;

@@ -29,8 +29,10 @@ internal static unsafe class Kernel
     public const long PROT_READ = 1;
     public const long PROT_WRITE = 2;
     public const long MAP_SHARED = 1;
+    public const long MAP_FIXED_NOREPLACE = 0x100000;
     public const long MREMAP_MAYMOVE = 1;
     public const long MREMAP_FIXED = 2;
+    public const long MREMAP_DONTUNMAP = 4;
     public const long CLONE_VM = 0x100;
     public const long CLONE_FILES = 0x400;
     public const long __WALL = 0x40000000;
@@ -45,6 +47,7 @@ internal static unsafe class Kernel
     public const long MADV_WIPEONFORK = 18;
     public const long MADV_GUARD_REMOVE = 103;
 
+    public const long MSG_NOSIGNAL = 0x4000;
     public const long O_NONBLOCK = 0x800;
     public const long O_CLOEXEC = 0x80000;
     private const long F_GETFL = 3;

@@ -18,6 +18,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private readonly List<string> notes = [];
     private TimeSpan sourceStopTime, targetStopTime;
     private TracerProcess? tracer;
+    private SentinelProcess? sentinel;
 
     private PageRange Destination => new(destination, destination + source.Length);
 
@@ -29,10 +30,12 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         from.CheckPermission();
         to.CheckPermission();
         SourcePlan plan = SourcePlan.FromMaps(sourcePid, source);
-        if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid).Exists(vma => vma.Range.Overlaps(Destination)))
+        if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid, Destination).Count > 0)
             throw new PvmmapException(Errno.EEXIST, "map the destination", targetPid, Destination, "something is mapped there (FIXED_NOREPLACE)");
         try
         {
+            sentinel = SentinelProcess.Start(Tracer, targetPid, out string? alone);
+            if (alone is not null) notes.Add(alone);
             if (IsMove) return Move(from, to, plan);
             using HolderProcess holder = Take(from, ref plan);
             Place(to, plan, holder, out Region region);
@@ -40,6 +43,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
         finally
         {
+            sentinel?.Dispose();
             tracer?.Dispose();
         }
     }
@@ -59,8 +63,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 using IProcessCalls calls = (IProcessCalls?)stopped ?? new OwnProcess();
                 if (!UserfaultfdProbe.IsGuarded(calls, Tracer, source))
                 {
-                    plan = SourcePlan.FromSmaps(sourcePid, source);
-                    using HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, from.Pidfd) : HolderProcess.Share(stopped, from.Pidfd, source);
+                    plan = SourcePlan.FromMaps(sourcePid, source);
+                    using HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, plan.Parts, from.Pidfd)
+                        : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts);
+                    plan = holder.Attributes is { } attributes && attributes.Count == plan.Parts.Count
+                        ? plan.WithAttributes(sourcePid, attributes) : SourcePlan.FromSmaps(sourcePid, source);
                     bool copied = Place(to, plan, holder, out Region region);
                     if (copied) calls.Invoke(SystemCall.SYS_munmap, (long)source.Start, (long)source.Length).OrThrow("release the source range", sourcePid, source);
                     return Result(region, plan, holder);
@@ -150,6 +157,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                     target.ClearUndo(undo);
                     return;
                 }
+                if (!filled && sentinel?.AwaitReady() == false)
+                    throw new PvmmapException(Errno.EAGAIN, "start the sentinel", hint: "it was killed");
                 region.Commit(target, undo, announce: IsMove && !filled);
                 inPlace = true;
                 if (IsMove && !filled) holder.AwaitRelocation();
@@ -216,7 +225,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
         if (!mayFillLater) control.Lazy = 0;
         holder.Control.Describe(Segments(region, plan, control.SourceStart));
-        holder.BeginServing(userfaultfd.Descriptor);
+        holder.BeginServing(userfaultfd.Descriptor, sentinel);
         holder.Release();
         return false;
     }
@@ -233,10 +242,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <summary>For POPULATE, and where the fill may not go on behind the call: nothing is replaced before every page is there.</summary>
     private void FillThenPlace(Participant to, Region region, SourcePlan plan, HolderProcess holder)
     {
+        holder.EndCall();
         DuplicationState state = holder.AwaitEnd();
         if (state == DuplicationState.Complete && !region.MustMove) return;
         // After execve() the same process is another program: nothing of ours is in it.
-        if (state == DuplicationState.TargetGone || !Maps.Read(targetPid).Exists(vma => !vma.IsFileBacked && vma.Range.Overlaps(region.Range)))
+        if (state == DuplicationState.TargetGone || !Maps.Read(targetPid, region.Range).Exists(vma => !vma.IsFileBacked))
             throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended or called execve during the fill");
         Visit(to, region.MovesInPieces, target =>
         {
@@ -253,6 +263,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <summary>For a move with POPULATE: the pages are the target's already.</summary>
     private void AwaitFill(HolderProcess holder, Region region)
     {
+        holder.EndCall();
         DuplicationState state = holder.AwaitEnd();
         if (state == DuplicationState.TargetGone)
             throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended, called execve or unmapped it during the fill");
