@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
 
 namespace Pvmmap.Holder.Freestanding;
 
@@ -39,7 +38,7 @@ internal static unsafe class Boot
 
         Descriptors received;
         // They come in ascending order, so that no move overwrites another.
-        long mapped = Receive(call, &received) == (move ? HolderFds.Userfaultfd - HolderFds.Control : 2)
+        long mapped = Messages.Receive(call, &received) == (move ? HolderFds.Userfaultfd - HolderFds.Control : 2)
             ? call(SystemCalls.mmap, 0, ControlPage.Size, Kernel.PROT_READ | Kernel.PROT_WRITE, Kernel.MAP_SHARED, HolderFds.Control, 0)
             : Kernel.ECHILD;
         if (mapped < 0)
@@ -70,19 +69,19 @@ internal static unsafe class Boot
         }
         if (move && AttributeProbe.Place(&service))
         {
-            Send(call, Probing);
-            bool answered = ReceiveByte(call);
+            Messages.Send(call, Probing);
+            bool answered = Messages.Receive(call, &received) >= 0;
             AttributeProbe.Restore(&service);
             if (!answered)
                 Departure.Leave(&service, ControlState.TargetGone);
         }
-        Send(call, Ready);
+        Messages.Send(call, Ready);
         // While the caller looks at what was taken and prepares the target.
         if (!move)
             control->BytesTotal = Pagemap.CountBytes(call, start, end);
 
         // Nothing, or no descriptor: the call is given up.
-        int descriptors = Receive(call, &received);
+        int descriptors = Messages.Receive(call, &received);
         if (descriptors <= 0)
             Departure.Leave(&service, ControlState.TargetGone);
         Kernel.MoveDescriptor(call, received.First, HolderFds.Userfaultfd);
@@ -100,7 +99,7 @@ internal static unsafe class Boot
         control->CallIsOpen = 1;
         control->StartedAt = Kernel.Now(call);
         Published.Write(&control->State, move ? ControlState.Prepared : ControlState.Serving);
-        Send(call, Serving);
+        Messages.Send(call, Serving);
         Loop.Run(&service);
     }
 
@@ -221,86 +220,4 @@ internal static unsafe class Boot
     // The lower half of the stack area, which is the last part of the image.
     private static ulong GuardianStackTop(HolderBootArguments* arguments) =>
         arguments->ImageStart + arguments->ImageLength - HolderBootArguments.StackBytes / 2;
-
-    private static void Send(KernelEntry call, byte message) =>
-        call(SystemCalls.sendto, HolderFds.Socket, (long)&message, 1, Kernel.MSG_NOSIGNAL, 0, 0);
-
-    private static bool ReceiveByte(KernelEntry call)
-    {
-        byte message;
-        long received;
-        do
-            received = Kernel.Read(call, HolderFds.Socket, &message, 1);
-        while (received == Kernel.EINTR);
-        return received == 1;
-    }
-
-    // One message with descriptors; how many, 0 when the caller is gone.
-    [SkipLocalsInit]
-    private static int Receive(KernelEntry call, Descriptors* descriptors)
-    {
-        const ulong headerLength = 16;
-        byte content;
-        Vector vector;
-        vector.Base = (ulong)&content;
-        vector.Length = 1;
-        ControlMessage control;
-        control.Length = 0;
-        MessageHeader message;
-        message.Name = 0;
-        message.NameLength = 0;
-        message.Vectors = (ulong)&vector;
-        message.VectorCount = 1;
-        message.Control = (ulong)&control;
-        message.ControlLength = (ulong)sizeof(ControlMessage);
-        message.Flags = 0;
-        long received;
-        do
-            received = call(SystemCalls.recvmsg, HolderFds.Socket, (long)&message, 0, 0, 0, 0);
-        while (received == Kernel.EINTR);
-        if (received <= 0 || message.ControlLength < headerLength + 4 || control.Length < headerLength + 4)
-            return 0;
-        *descriptors = control.Descriptors;
-        return (int)((control.Length - headerLength) / 4);
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct Descriptors
-    {
-        public int First;
-        public int Second;
-        public int Third;
-        public int Fourth;
-        public int Fifth;
-        public int Sixth;
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct Vector
-    {
-        public ulong Base;
-        public ulong Length;
-    }
-
-    // struct cmsghdr, SCM_RIGHTS.
-    [StructLayout(LayoutKind.Sequential)]
-    private struct ControlMessage
-    {
-        public ulong Length;
-        public int Level;
-        public int Type;
-        public Descriptors Descriptors;
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    private struct MessageHeader
-    {
-        public ulong Name;
-        public ulong NameLength;
-        public ulong Vectors;
-        public ulong VectorCount;
-        public ulong Control;
-        public ulong ControlLength;
-        public ulong Flags;
-    }
 }

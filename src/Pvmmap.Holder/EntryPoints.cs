@@ -19,7 +19,7 @@ internal static unsafe class EntryPoints
     private static void SentinelBecome(SentinelArguments* arguments) => Sentinel.Become(arguments);
 
     [RuntimeExport("sentinel_main")]
-    private static void SentinelMain(ulong syscall) => Sentinel.Main((KernelEntry)syscall);
+    private static void SentinelMain(ulong syscall) => Sentinel.Run((KernelEntry)syscall);
 
     [RuntimeExport("tracer_main")]
     private static void TracerMain(TracerMailbox* mailbox) => Tracer.Run(mailbox);

@@ -174,8 +174,7 @@ internal static unsafe class Loop
         bool stranger = false;
         for (int file = 0; service->Control->Withheld != 0 && file < HighestDescriptor; file++)
         {
-            if (file == HolderFds.Control || file == HolderFds.Pagemap || file == HolderFds.HolderPidfd || file == HolderFds.SourceMaps || file == HolderFds.Proc
-                || file == HolderFds.Lifeline)
+            if (IsOurs(service, file))
                 continue;
             if (Delivery.IsGone(service, file))
                 Kernel.Close(service->Call, file);
@@ -184,6 +183,12 @@ internal static unsafe class Loop
         }
         return stranger;
     }
+
+    // Without a move, or a sentinel, the numbers of their files are free: any of them may be a child's userfaultfd.
+    private static bool IsOurs(Service* service, int file) =>
+        file == HolderFds.Control || file == HolderFds.Pagemap || file == HolderFds.HolderPidfd
+            || (service->Control->Move != 0 && file >= HolderFds.SourcePidfd && file <= HolderFds.Proc)
+            || (service->Control->SentinelPid != 0 && file == HolderFds.Lifeline);
 
     private static void CompleteIfDone(Service* service)
     {

@@ -214,7 +214,7 @@ internal sealed unsafe partial class FakeKernel
         if (target.Pages[at - PageSize].Vma == vma) target.Pages[at] = new TargetPage { Vma = vma, MayBePoisoned = true };
     }
 
-    private static void Die(FakeTarget target)
+    public static void Die(FakeTarget target)
     {
         target.Alive = false;
         foreach (FakeEvent happened in target.Events)

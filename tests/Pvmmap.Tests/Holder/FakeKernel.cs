@@ -127,7 +127,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     private long Dispatch(long number, long a1, long a2, long a3, long a4) => number switch
     {
         SystemCalls.read => Read((int)a1, (UserfaultMessage*)a2, a3),
-        SystemCalls.futex => 0,
+        SystemCalls.futex or SystemCalls.sendmsg => 0,
         SystemCalls.ioctl => Ioctl((int)a1, (ulong)a2, (ulong*)a3),
         SystemCalls.pread64 => ReadPagemap((ulong*)a2, a3, a4),
         SystemCalls.madvise => Advise((ulong)a1, (ulong)a2, a3),
@@ -151,6 +151,10 @@ internal sealed unsafe partial class FakeKernel : IDisposable
         if (Descriptors.Remove(file, out FakeTarget? target)) target.Released = true;
         return 0;
     }
+
+    // The kernel gives the lowest number that is free, and the boot socket's is.
+    private bool IsFree(int file) =>
+        !Descriptors.ContainsKey(file) && file is not (HolderFds.Control or HolderFds.Pagemap or HolderFds.HolderPidfd);
 
     private int PollAll(PollDescriptor* descriptors, long count)
     {
@@ -184,7 +188,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
             UserfaultMessage message = new() { Event = happened.Kind, From = happened.From, To = happened.To, Length = happened.Length };
             if (happened.Child is { } child)
             {
-                child.Descriptor = Enumerable.Range(HolderFds.End, 1000).First(number => !Descriptors.ContainsKey(number));
+                child.Descriptor = Enumerable.Range(0, 1000).First(IsFree);
                 Descriptors[child.Descriptor] = child;
                 message.From = 0;
                 message.Descriptor = (uint)child.Descriptor;

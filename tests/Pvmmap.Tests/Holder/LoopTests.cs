@@ -75,6 +75,36 @@ public sealed unsafe class LoopTests
         else Assert.Equal(1u, scenario.Control->Withheld);
     }, iter: 3_000);
 
+    [Theory]
+    [InlineData(1, 0)]
+    [InlineData(2, 3)]
+    [InlineData(3, 4)]
+    [InlineData(4, 5)]
+    [InlineData(5, 7)]
+    [InlineData(6, 9)]
+    public void A_child_that_found_no_room_keeps_the_holder_whatever_number_its_userfaultfd_has(uint room, int number)
+    {
+        using Scenario scenario = new(seed: 23, pages: 40, actions: 0) { Cramped = true, ContextLimit = room };
+        FakeKernel kernel = scenario.Kernel;
+        scenario.Control->Lazy = 1;
+        FakeTarget child = scenario.Target;
+        for (uint i = 0; i < room; i++) child = kernel.ForkNow(scenario.Target, scenario.Target.Threads[0]);
+        // An event of its own, which nobody will read, keeps its pages from being poisoned.
+        ulong first = child.Pages.Keys.First();
+        kernel.UnmapRange(child, child.Threads[0], first, first + FakeKernel.PageSize);
+        Assert.Contains(child.Pages.Values, page => page.Expected != 0);
+        int idle = 0;
+        kernel.OnIdle = () =>
+        {
+            if (scenario.Control->Withheld == 0) return;
+            if (++idle == 1) kernel.Targets.Where(target => target != child).ToList().ForEach(FakeKernel.Die);
+            if (idle == 10) FakeKernel.Die(child);
+        };
+        Assert.True(scenario.RunHolder());
+        Assert.Equal(number, child.Descriptor);
+        Assert.False(child.Alive, "the holder left a child that still waits for pages");
+    }
+
     [Fact]
     public void A_region_that_grows_in_place_is_zero_where_it_grew()
     {

@@ -37,6 +37,9 @@ internal sealed unsafe class Scenario : IDisposable
     /// <summary>The tables have room for few entries. (Then a region must not grow into what an entry could not be cut from.)</summary>
     public bool Cramped { get; init; }
 
+    /// <summary>Address spaces that a cramped table has room for.</summary>
+    public uint ContextLimit { get; init; } = 3;
+
     public ControlPage* Control => Kernel.Control;
 
     public void Dispose() => Kernel.Dispose();
@@ -86,7 +89,7 @@ internal sealed unsafe class Scenario : IDisposable
         Kernel.SourceMayBeLost = true;
         Kernel.MayGrow = false;
         service->SegmentLimit = SegmentTable.Reserve + 10;
-        service->ContextLimit = 3;
+        service->ContextLimit = ContextLimit;
     }
 
     private void MakeHuge(int first)

@@ -17,6 +17,7 @@ public class KernelAbiTests
         "Ptrace.UserCodeSegment64", // __USER_CS, not in a uapi header
         "Signals.MaskBytes", // sizeof of the kernel's sigset_t, which libc's is not
         "DeliveredPositions",
+        "Descriptors",
         "Departure.SignalAction", // the kernel's struct sigaction is not the C library's
         "Departure.VanishMicroseconds",
         "UnixSocket.MaximumDescriptors",
@@ -33,13 +34,15 @@ public class KernelAbiTests
         "HolderFds",
         "HolderProcess",
         "ImageHeader",
+        "NameBytes",
+        "SentinelArguments",
+        "SentinelProcess",
         "TakeSelfArguments",
         "TracerMailbox",
         "TracerRequest",
 
         // Pvmmap.Holder.Freestanding
         "BackgroundFill",
-        "Boot.Descriptors",
         "Boot.HighestDescriptor",
         "Boot.Probing",
         "Boot.Ready",
@@ -51,6 +54,7 @@ public class KernelAbiTests
         "Kernel.PageSize",
         "Loop",
         "MapsReader",
+        "Messages.HeaderLength",
         "Pagemap.Entries",
         "Pagemap.EntriesPerRead",
         "Pagemap.Regions",
@@ -65,6 +69,9 @@ public class KernelAbiTests
         "SourceEnd.Holders",
         "SourceEnd.TurnsBetweenLooks",
         "SegmentTable",
+        "Sentinel.Children",
+        "Sentinel.Program",
+        "Sentinel.Ready",
         "Service",
         "SystemCalls.AddressSpaceEnd",
         "TakeSelf.BootArgumentsFromEnd",
