@@ -9,6 +9,9 @@ public sealed class ChainTests(Theatre theatre) : Scene(theatre)
 
     public static TheoryData<MmapFlags> Fills => [MmapFlags.None, MmapFlags.Lazy];
 
+    public static TheoryData<Mode, MmapFlags> EachModeAndFill =>
+        new MatrixTheoryData<Mode, MmapFlags>(Modes.All, [MmapFlags.None, MmapFlags.Lazy]);
+
     [Theory]
     [MemberData(nameof(Fills))]
     public void There_and_back(MmapFlags fill)
@@ -42,21 +45,22 @@ public sealed class ChainTests(Theatre theatre) : Scene(theatre)
     }
 
     [Theory]
-    [MemberData(nameof(Fills))]
-    public void From_hand_to_hand_while_filling(MmapFlags fill)
+    [MemberData(nameof(EachModeAndFill))]
+    public void From_hand_to_hand_while_filling(Mode mode, MmapFlags fill)
     {
-        Puppet[] hands = [NewPuppet(), NewPuppet(), NewPuppet(), NewPuppet(), NewPuppet()];
+        Puppet[] hands = [.. Enumerable.Range(0, 6).Select(_ => NewPuppet())];
         ulong at = hands[0].MapFilled(Length, 1);
         var results = new List<MmapResult>();
         for (int i = 1; i < hands.Length; i++)
         {
-            results.Add(Call(hands[i - 1], hands[i], at, Length, flags: fill));
+            results.Add(Call(hands[i - 1], hands[i], at, Length, flags: mode.Flag() | fill));
+            if (mode == Mode.Move) Assert.Empty(Smaps.Within(hands[i - 1].Pid, at, Length));
             at = results[^1].Address;
             hands[i].Touch(at + (ulong)i * MiB, MiB);
         }
         hands[^1].AssertContent(at, Length, 1);
-        // the ones between still have their own, and die without harm to the last
-        for (int i = 1; i < hands.Length - 1; i++) hands[i].AssertContent(results[i - 1].Address, Length / 2, 1);
+        // the ones between still have their own copies, and die without harm to the last
+        for (int i = 1; i < hands.Length - 1 && mode == Mode.Copy; i++) hands[i].AssertContent(results[i - 1].Address, Length / 2, 1);
         for (int i = 0; i < hands.Length - 1; i++) hands[i].Kill();
         results[^1].Duplication.Finish();
         AssertCompletes(results[^1]);
@@ -81,7 +85,7 @@ public sealed class ChainTests(Theatre theatre) : Scene(theatre)
     public void One_to_many(MmapFlags fill)
     {
         Puppet source = NewPuppet();
-        Puppet[] targets = [.. Enumerable.Range(0, 8).Select(_ => NewPuppet())];
+        Puppet[] targets = [.. Enumerable.Range(0, 16).Select(_ => NewPuppet())];
         ulong at = source.MapFilled(Length, 1);
         MmapResult[] results = [.. targets.Select(target => Call(source, target, at, Length, flags: fill))];
         source.Fill(at, Length, 2);
@@ -108,28 +112,40 @@ public sealed class ChainTests(Theatre theatre) : Scene(theatre)
         Finish(results);
     }
 
-    [Fact]
-    public async Task Eight_calls_at_once_on_the_same_source()
+    [Theory]
+    [MemberData(nameof(EachMode))]
+    public async Task Eight_calls_at_once_on_the_same_source(Mode mode)
     {
+        const ulong Part = Length / 8;
         Puppet source = NewPuppet();
         Puppet[] targets = [.. Enumerable.Range(0, 8).Select(_ => NewPuppet())];
         ulong at = source.MapFilled(Length, 1);
+        // what is handed over can only go to one: each gets another part of the whole
+        ulong[] firsts = [.. Enumerable.Range(0, 8).Select(i => mode == Mode.Copy ? 0 : (ulong)i * Part)];
+        ulong length = mode == Mode.Copy ? Length : Part;
         ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid);
-        MmapResult[] results = await AtOnce(targets.Select(target => (Func<MmapResult>)(() => Call(source, target, at, Length))));
-        before.AssertUnchanged();
-        for (int i = 0; i < 8; i++) targets[i].AssertContent(results[i].Address, Length, 1);
+        MmapResult[] results = await AtOnce(
+            targets.Select((target, i) => (Func<MmapResult>)(() => Call(source, target, at + firsts[i], length, flags: mode.Flag()))));
+        before.AssertUnchanged(mode == Mode.Copy ? [] : [new PageRange(at, at + Length)]);
+        for (int i = 0; i < 8; i++) targets[i].AssertContent(results[i].Address, length, 1, firsts[i] / Page);
+        if (mode == Mode.Copy) source.AssertContent(at, Length, 1);
+        else Assert.Empty(Smaps.Within(source.Pid, at, Length));
         Finish(results);
+        before.AssertUnchanged(mode == Mode.Copy ? [] : [new PageRange(at, at + Length)]);
     }
 
-    [Fact]
-    public async Task Eight_calls_at_once_on_the_same_target()
+    [Theory]
+    [MemberData(nameof(EachMode))]
+    public async Task Eight_calls_at_once_on_the_same_target(Mode mode)
     {
         Puppet target = NewPuppet();
         Puppet[] sources = [.. Enumerable.Range(0, 8).Select(_ => NewPuppet())];
         ulong[] ats = [.. sources.Select((source, i) => source.MapFilled(Length, (ulong)i + 1))];
-        MmapResult[] results = await AtOnce(sources.Select((source, i) => (Func<MmapResult>)(() => Call(source, target, ats[i], Length))));
+        MmapResult[] results = await AtOnce(
+            sources.Select((source, i) => (Func<MmapResult>)(() => Call(source, target, ats[i], Length, flags: mode.Flag()))));
         for (int i = 0; i < 8; i++) target.AssertContent(results[i].Address, Length, (ulong)i + 1);
         Finish(results);
+        for (int i = 0; i < 8; i++) target.AssertContent(results[i].Address, Length, (ulong)i + 1);
     }
 
     [Fact]

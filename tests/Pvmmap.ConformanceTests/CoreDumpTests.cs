@@ -19,7 +19,7 @@ public sealed class CoreDumpTests(Theatre theatre) : Scene(theatre)
         ulong scratch = target.Scratch;
         target.Write(scratch, System.Text.Encoding.ASCII.GetBytes(folder + "\0"));
         target.Must(target.Syscall(Sys.chdir, (long)scratch), "chdir");
-        target.Limit(resource: 4, value: 1UL << 30); // RLIMIT_CORE
+        target.Limit(Rlimit.Core, 1UL << 30);
         Libc.Kill(target.Pid, 6);
         Assert.Equal(-6, Theatre.Nursery.WaitForEnd(target.Pid));
         string core = Assert.Single(Directory.GetFiles(folder));

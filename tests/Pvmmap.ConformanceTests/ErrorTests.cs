@@ -10,11 +10,8 @@ namespace Pvmmap.ConformanceTests;
 public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong AddressSpaceEnd = 0x7fff_ffff_f000, TiB = 1UL << 40;
-    private const int RLIMIT_DATA = 2, RLIMIT_AS = 9;
 
     private static readonly Dictionary<string, Row> s_rows = Rows().ToDictionary(row => row.Name);
-
-    private string? _cgroup;
 
     public static TheoryData<string, Way> ManagedRows => Select(Enum.GetValues<Way>(), nativeCaller: false);
 
@@ -60,22 +57,6 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
         Assert.Equal(Errno.ESRCH, exception.Errno);
         Assert.NotEmpty(exception.Operation);
         Assert.Contains("ESRCH", exception.Message, StringComparison.Ordinal);
-    }
-
-    public override void Dispose()
-    {
-        try
-        {
-            base.Dispose();
-        }
-        finally
-        {
-            if (_cgroup is not null)
-            {
-                Eventually.Becomes(() => File.ReadAllText($"{_cgroup}/cgroup.procs").Length == 0, seconds: 20);
-                Directory.Delete(_cgroup);
-            }
-        }
     }
 
     private static IEnumerable<Row> Rows()
@@ -141,8 +122,8 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
         yield return new("NOREPLACE over PROT_NONE", Errno.EEXIST, s => s.Occupied(before: 0, pages: 8, at: 0, Prot.None));
 
         // limits
-        yield return new("RLIMIT_AS", Errno.ENOMEM, s => s.LimitTarget(RLIMIT_AS, "VmSize"), TargetIsPuppet: true);
-        yield return new("RLIMIT_DATA", Errno.ENOMEM, s => s.LimitTarget(RLIMIT_DATA, "VmData"), TargetIsPuppet: true);
+        yield return new("RLIMIT_AS", Errno.ENOMEM, s => s.LimitTarget(Rlimit.AddressSpace, "VmSize"), TargetIsPuppet: true);
+        yield return new("RLIMIT_DATA", Errno.ENOMEM, s => s.LimitTarget(Rlimit.Data, "VmData"), TargetIsPuppet: true);
         yield return new("map count", Errno.ENOMEM, s => ((Puppet)s.Target).Fragment(1 << 20), TargetIsPuppet: true, NativeCaller: false);
         yield return new("no room in the address space", Errno.ENOMEM, s => s.FillBothAddressSpaces(), SourceIsPuppet: true, TargetIsPuppet: true);
         yield return new("overcommit", Errno.ENOMEM, s => s.Overcommit(), SourceIsPuppet: true, TargetIsPuppet: true);
@@ -154,9 +135,9 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
         yield return new("process before source", Errno.ESRCH, s => { s.Source.Unmap(s.Address, Page); s.Remote(s.Scene.DeadPid()); });
         yield return new("source before destination", Errno.EFAULT, s => { s.Occupied(0, 8, 0); s.Source.Unmap(s.Address, Page); });
         yield return new("source before limits", Errno.EFAULT,
-            s => { s.LimitTarget(RLIMIT_AS, "VmSize"); s.Source.Unmap(s.Address, Page); }, TargetIsPuppet: true);
+            s => { s.LimitTarget(Rlimit.AddressSpace, "VmSize"); s.Source.Unmap(s.Address, Page); }, TargetIsPuppet: true);
         yield return new("destination before limits", Errno.EEXIST,
-            s => { s.Occupied(0, 8, 0); s.LimitTarget(RLIMIT_AS, "VmSize"); }, TargetIsPuppet: true);
+            s => { s.Occupied(0, 8, 0); s.LimitTarget(Rlimit.AddressSpace, "VmSize"); }, TargetIsPuppet: true);
     }
 
     private static TheoryData<string, Way> Select(Way[] ways, bool nativeCaller)
@@ -235,10 +216,9 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
 
     private void AllowNoTask(int pid)
     {
-        Machine.RequirePidsCgroup();
-        _cgroup = Directory.CreateDirectory($"{Machine.PidsCgroups}/pvmmap-conformance-{Environment.ProcessId}").FullName;
-        File.WriteAllText($"{_cgroup}/cgroup.procs", pid.ToString(CultureInfo.InvariantCulture));
-        File.WriteAllText($"{_cgroup}/pids.max", "1");
+        Cgroup cgroup = Borrow(Cgroup.Pids());
+        cgroup.Enter(pid);
+        cgroup["pids.max"] = 1;
     }
 
     /// <summary>A row of the table: what to arrange so that the call fails with the errno.</summary>
@@ -303,7 +283,7 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
             AtFixed(free + at * Page, MmapFlags.FixedNoReplace);
         }
 
-        public void LimitTarget(int resource, string figure) =>
+        public void LimitTarget(Rlimit resource, string figure) =>
             ((Puppet)target).Limit(resource, ProcessStatus.Figure(target.Pid, figure) + Page);
 
         /// <summary>The source has 80 TiB reserved, the target too: there is no second room of that size.</summary>

@@ -8,7 +8,7 @@ public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong Data = 256 * MiB;
 
-    private string? _cgroup, _swap;
+    private Cgroup _cgroup = null!;
 
     [Fact]
     public void Pushed_and_released_the_two_never_hold_more_than_a_tenth_above_the_data()
@@ -63,7 +63,7 @@ public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
     [MemberData(nameof(Ways))]
     public void Swapped_out_pages_are_not_read_in_by_the_call(Way way)
     {
-        EnableSwap();
+        Borrow(new ZramSwap(512 * MiB));
         const ulong Length = 64 * MiB;
         (AddressSpace source, AddressSpace target) = Pair(way);
         ulong at = source.MapHugeAligned(Length, Madv.NoHugePage);
@@ -87,7 +87,7 @@ public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
     [Fact]
     public void The_target_can_be_swapped_out_during_the_fill_and_after()
     {
-        EnableSwap();
+        Borrow(new ZramSwap(512 * MiB));
         const ulong Length = 32 * MiB;
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(Length, 1);
@@ -102,67 +102,21 @@ public sealed class MemoryTests(Theatre theatre) : Scene(theatre)
         target.AssertContent(result.Address, Length, 1);
     }
 
-    public override void Dispose()
-    {
-        try
-        {
-            base.Dispose();
-        }
-        finally
-        {
-            // the machine gets its swap and cgroups back whatever the test came to
-            RemoveSwap();
-            RemoveCgroup();
-        }
-    }
-
-    private void RemoveSwap()
-    {
-        if (_swap is null) return;
-        Theatre.Run("swapoff", $"/dev/{_swap}");
-        File.WriteAllText($"/sys/block/{_swap}/reset", "1");
-        File.WriteAllText($"{Machine.Zram}/hot_remove", _swap["zram".Length..]);
-    }
-
-    private void RemoveCgroup()
-    {
-        if (_cgroup is null) return;
-        Eventually.Becomes(() => File.ReadAllText($"{_cgroup}/cgroup.procs").Length == 0, seconds: 20);
-        Directory.Delete(_cgroup);
-    }
-
     private void EnterCgroup(params int[] pids)
     {
-        Machine.RequireMemoryCgroup();
-        _cgroup = Directory.CreateDirectory($"{Machine.MemoryCgroups}/pvmmap-conformance-{Environment.ProcessId}").FullName;
-        foreach (int pid in pids) File.WriteAllText($"{_cgroup}/cgroup.procs", pid.ToString(CultureInfo.InvariantCulture));
+        _cgroup = Borrow(Cgroup.Memory());
+        _cgroup.Enter(pids);
     }
 
-    private ulong Usage() => Number("memory.usage_in_bytes");
+    private ulong Usage() => _cgroup["memory.usage_in_bytes"];
 
-    private void ResetPeak() => File.WriteAllText($"{_cgroup}/memory.max_usage_in_bytes", "0");
+    private void ResetPeak() => _cgroup["memory.max_usage_in_bytes"] = 0;
 
     private void AssertPeak(ulong idle)
     {
-        ulong peak = Number("memory.max_usage_in_bytes") - idle;
+        ulong peak = _cgroup["memory.max_usage_in_bytes"] - idle;
         Assert.True(peak <= Data + Data / 10, $"{Data / MiB} MiB of data, at most {peak / (double)MiB:F1} MiB at a time");
         Assert.True(peak >= Data, $"the peak of {peak} bytes does not even hold the data: nothing was measured");
-    }
-
-    private ulong Number(string file) => ulong.Parse(File.ReadAllText($"{_cgroup}/{file}"), CultureInfo.InvariantCulture);
-
-    private static void WaitForFills(Puppet target) =>
-        Eventually.Holds(() => Duplication.Running().All(running => running.TargetPid != target.Pid), "the fill ends");
-
-    /// <summary>A zram device of this test's own; the machine's may be in use.</summary>
-    private void EnableSwap()
-    {
-        Machine.RequireZram();
-        _swap = "zram" + File.ReadAllText($"{Machine.Zram}/hot_add").Trim();
-        File.WriteAllText($"/sys/block/{_swap}/disksize", "512M");
-        Assert.Equal(0, Theatre.Run("mkswap", $"/dev/{_swap}").Code);
-        (int code, string output) = Theatre.Run("swapon", "-p", "100", $"/dev/{_swap}");
-        Assert.True(code == 0, output);
     }
 
     private static ulong SwappedIn() => ulong.Parse(

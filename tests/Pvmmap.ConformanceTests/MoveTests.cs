@@ -6,7 +6,6 @@ namespace Pvmmap.ConformanceTests;
 public sealed class MoveTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong Length = 16 * MiB;
-    private const int RlimitAddressSpace = 9;
 
     public static TheoryData<Way, MmapFlags> WaysAndFlags => new MatrixTheoryData<Way, MmapFlags>(
         Enum.GetValues<Way>(),
@@ -181,7 +180,7 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(64 * MiB, 1), old = target.MapFilled(64 * MiB, 2);
         ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid);
-        target.Limit(RlimitAddressSpace, ProcessStatus.Figure(target.Pid, "VmSize") + 8 * MiB);
+        target.Limit(Rlimit.AddressSpace, ProcessStatus.Figure(target.Pid, "VmSize") + 8 * MiB);
         Refused(Errno.ENOMEM, source, target, at, 64 * MiB, flags: MmapFlags.Move);
         Refused(Errno.ENOMEM, source, target, at, 64 * MiB, old, MmapFlags.Move | MmapFlags.Fixed);
         source.AssertContent(at, 64 * MiB, 1);

@@ -126,7 +126,7 @@ public sealed class PlacementTests(Theatre theatre) : Scene(theatre)
         source.Unmap(at + MiB / 2, Page);
         Refused(Errno.EFAULT, source, target, at, MiB, old, MmapFlags.Fixed);
         target.AssertContent(old, MiB, 2);
-        target.Limit(resource: 9, value: ProcessStatus.Figure(target.Pid, "VmSize")); // RLIMIT_AS
+        target.Limit(Rlimit.AddressSpace, ProcessStatus.Figure(target.Pid, "VmSize"));
         ulong large = source.MapFilled(4 * MiB, 1);
         Refused(Errno.ENOMEM, source, target, large, 4 * MiB, old, MmapFlags.Fixed);
         target.AssertContent(old, MiB, 2);

@@ -7,13 +7,12 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong Length = 8 * MiB;
 
-    private static readonly string[] s_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    private static readonly string[] s_somebody = ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups"];
+    private const int Nobody = 65534, Somebody = 65533;
 
     [Fact]
     public void Of_equal_uid_pull_and_push()
     {
-        Puppet caller = Unprivileged(s_nobody, load: true), other = Unprivileged(s_nobody);
+        Puppet caller = NewPuppetOf(Nobody, load: true), other = NewPuppetOf(Nobody);
         Assert.Equal(65534UL, ProcessStatus.Figure(caller.Pid, "Uid"));
         ulong theirs = other.MapFilled(Length, 1), own = caller.MapFilled(Length, 2);
         ProcessSnapshot before = ProcessSnapshot.TakeAtRest(other.Pid);
@@ -34,7 +33,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
     [Fact]
     public void Replacing_and_forking_without_privileges()
     {
-        Puppet caller = Unprivileged(s_nobody, load: true), other = Unprivileged(s_nobody);
+        Puppet caller = NewPuppetOf(Nobody, load: true), other = NewPuppetOf(Nobody);
         ulong own = caller.MapFilled(Length, 2), place = other.MapFilled(Length, 1);
         Assert.Equal(((long)place, Errno.None), caller.Call(-other.Pid, own, Length, place, MmapFlags.Fixed));
         Puppet child = ForkOf(other);
@@ -45,7 +44,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
     [Fact]
     public void Of_another_uid_EPERM()
     {
-        Puppet caller = Unprivileged(s_nobody, load: true), root = NewPuppet(), other = Unprivileged(s_somebody);
+        Puppet caller = NewPuppetOf(Nobody, load: true), root = NewPuppet(), other = NewPuppetOf(Somebody);
         ulong own = caller.MapFilled(MiB, 2);
         foreach (Puppet remote in (Puppet[])[root, other])
         {
@@ -60,7 +59,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
     [Fact]
     public void A_process_that_is_not_dumpable_EPERM()
     {
-        Puppet caller = Unprivileged(s_nobody, load: true), other = Unprivileged(s_nobody);
+        Puppet caller = NewPuppetOf(Nobody, load: true), other = NewPuppetOf(Nobody);
         ulong theirs = other.MapFilled(MiB, 1);
         const long PR_SET_DUMPABLE = 4;
         other.Must(other.Syscall(Sys.prctl, PR_SET_DUMPABLE, 0), "prctl");
@@ -70,7 +69,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
     [Fact]
     public void Permission_is_checked_before_the_source_range()
     {
-        Puppet caller = Unprivileged(s_nobody, load: true), root = NewPuppet();
+        Puppet caller = NewPuppetOf(Nobody, load: true), root = NewPuppet();
         Assert.Equal((-1L, Errno.EPERM), caller.Call(root.Pid, root.FreeRange(MiB), MiB));
         Assert.Equal((-1L, Errno.EINVAL), caller.Call(root.Pid, root.FreeRange(MiB), 0));
     }
@@ -78,9 +77,9 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
     [Fact]
     public void RLIMIT_NPROC_of_the_source_is_EAGAIN()
     {
-        Puppet source = Unprivileged(s_nobody), target = NewPuppet();
+        Puppet source = NewPuppetOf(Nobody), target = NewPuppet();
         ulong at = source.MapFilled(MiB, 1);
-        source.Limit(resource: 6, value: 0);
+        source.Limit(Rlimit.Tasks, 0);
         ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid);
         Refused(Errno.EAGAIN, source, target, at, MiB);
         before.AssertUnchanged();
@@ -89,26 +88,12 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
     [Fact]
     public void A_privileged_caller_between_unprivileged_processes()
     {
-        Puppet source = Unprivileged(s_nobody), target = Unprivileged(s_somebody);
+        Puppet source = NewPuppetOf(Nobody), target = NewPuppetOf(Somebody);
         ulong at = source.MapFilled(Length, 1);
         ProcessSnapshot sourceBefore = ProcessSnapshot.TakeAtRest(source.Pid), targetBefore = ProcessSnapshot.TakeAtRest(target.Pid);
         MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy);
         sourceBefore.AssertUnchanged();
         targetBefore.AssertUnchanged(new PageRange(result.Address, result.Address + Length));
         target.AssertContent(result.Address, Length, 1);
-    }
-
-    private Puppet Unprivileged(string[] command, bool load = false)
-    {
-        Machine.RequireRoot();
-        Machine.RequireProgram("setpriv");
-        Puppet puppet = NewPuppet(command);
-        if (!load) return puppet;
-        // the build's folder may not be open to others
-        string library = Theatre.Program("libprocess_vm_mmap.so");
-        Assert.True(File.Exists(Theatre.Library), $"{Theatre.Library} is not there: run ./build first");
-        if (!File.Exists(library)) File.Copy(Theatre.Library, library);
-        File.SetUnixFileMode(library, (UnixFileMode)Convert.ToInt32("755", 8));
-        return puppet.LoadLibrary(library);
     }
 }

@@ -35,6 +35,11 @@ static void on_fault(int signal)
 {
     if (!bail) _exit(128 + signal);
     bailed = signal;
+    /* the runtime of a library loaded since then calls this from its own handler, with the signal blocked */
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, signal);
+    pthread_sigmask(SIG_UNBLOCK, &blocked, NULL);
     siglongjmp(*bail, 1);
 }
 
@@ -229,10 +234,13 @@ static void poke(u64 to, const char *hex)
 /* Maps until the kernel refuses: neighbours differ in protection, so none merge. */
 static void fragment(u64 most)
 {
-    u64 made = 0;
-    for (; made < most; made++)
-        if (mmap(NULL, PAGE, made % 2 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) break;
-    say("ok %lu", made);
+    u64 last = 0;
+    for (u64 made = 0; made < most; made++) {
+        void *page = mmap(NULL, PAGE, made % 2 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED) break;
+        last = (u64)page;
+    }
+    say("ok %lu", last);
 }
 
 static void tally(void)

@@ -6,6 +6,7 @@ namespace Pvmmap.ConformanceTests.Stage;
 public class Actor : AddressSpace, IDisposable
 {
     private Line _line;
+    private bool _killed;
 
     internal Actor(Theatre theatre, int pid, bool fromNursery)
     {
@@ -91,13 +92,15 @@ public class Actor : AddressSpace, IDisposable
     public void Kill()
     {
         Libc.Kill(Pid, Libc.SIGKILL);
+        _killed = true;
         if (FromNursery) Theatre.Nursery.WaitForEnd(Pid);
         else Eventually.Holds(() => ProcessStatus.State(Pid) is null or 'Z' or 'X', $"process {Pid} dies");
     }
 
     public void Dispose()
     {
-        if (ProcessStatus.State(Pid) is not (null or 'Z' or 'X') && !(FromNursery && Theatre.Nursery.Ended(Pid) is not null)) Kill();
+        // once it is gone the number may be another's
+        if (!_killed && ProcessStatus.State(Pid) is not (null or 'Z' or 'X') && !(FromNursery && Theatre.Nursery.Ended(Pid) is not null)) Kill();
         _line.Dispose();
         GC.SuppressFinalize(this);
     }

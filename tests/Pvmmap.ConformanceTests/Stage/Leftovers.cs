@@ -6,10 +6,10 @@ internal static class Leftovers
     private static readonly string[] s_names = ["pvmmap-holder", "pvmmap-guardian", "pvmmap-sentinel", "pvmmap-tracer"];
 
     /// <summary>Fails unless all of them are gone before long.</summary>
-    public static void AssertNone(Theatre theatre, IReadOnlyCollection<Duplication> duplications)
+    public static void AssertNone(Theatre theatre, IReadOnlyCollection<Duplication> duplications, int seconds = 20)
     {
         string found = "";
-        if (!Eventually.Becomes(() => (found = Find(theatre, duplications)).Length == 0, seconds: 20))
+        if (!Eventually.Becomes(() => (found = Find(theatre, duplications)).Length == 0, seconds))
             Assert.Fail($"left behind: {found}");
     }
 

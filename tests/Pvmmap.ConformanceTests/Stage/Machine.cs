@@ -11,6 +11,11 @@ internal static class Machine
     public static void RequirePidsCgroup() => Require(File.Exists($"{PidsCgroups}/cgroup.procs") && Root,
         $"needs root and the cgroup v1 pids controller at {PidsCgroups}");
 
+    /// <summary>The memory controller counts memory and swap together, too.</summary>
+    public static bool AccountsSwap => File.Exists($"{MemoryCgroups}/memory.memsw.max_usage_in_bytes");
+
+    public static void RequireSwapAccounting() => Require(AccountsSwap, "needs the memory controller's memory.memsw files (swapaccount=1)");
+
     public static void RequireZram() => Require(File.Exists($"{Zram}/hot_add") && Root && Finds("mkswap"),
         $"needs root, mkswap and zram ({Zram})");
 

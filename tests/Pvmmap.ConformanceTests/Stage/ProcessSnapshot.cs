@@ -9,6 +9,7 @@ namespace Pvmmap.ConformanceTests.Stage;
 internal sealed class ProcessSnapshot
 {
     private const string Running = "running";
+    private const int ManyMaps = 10_000;
 
     private static readonly string[] s_processKeys =
     [
@@ -20,42 +21,47 @@ internal sealed class ProcessSnapshot
 
     private readonly SortedDictionary<string, string> _facts = new(StringComparer.Ordinal);
 
-    private ProcessSnapshot(int pid) => Pid = pid;
+    private readonly bool _callers;
+    private readonly PageRange[] _except;
+    private readonly List<Vma> _maps;
+
+    private ProcessSnapshot(int pid, PageRange[] except, bool callers)
+    {
+        (Pid, _except, _callers) = (pid, except, callers);
+        _maps = callers ? [] : Smaps.ReadMaps(pid) is { Count: > ManyMaps } many ? many : Smaps.Read(pid);
+        AddStatus("process", $"/proc/{pid}/status", s_processKeys);
+        foreach (string fd in Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd"))
+            _facts[$"fd {Path.GetFileName(fd)}"] = new FileInfo(fd).LinkTarget ?? "?";
+        foreach (string file in (string[])["limits", "oom_score_adj", "personality", "coredump_filter", "timerslack_ns", "cgroup"])
+            if (File.Exists($"/proc/{pid}/{file}")) _facts[file] = File.ReadAllText($"/proc/{pid}/{file}").Trim();
+        foreach (string link in (string[])["cwd", "root", "exe"])
+            _facts[link] = new FileInfo($"/proc/{pid}/{link}").LinkTarget ?? "?";
+        _facts["children"] = string.Join(' ', ProcessStatus.Children(pid).Order());
+        foreach (string task in Directory.EnumerateDirectories($"/proc/{pid}/task"))
+            if (!callers || task.EndsWith($"/{pid}", StringComparison.Ordinal)) AddThread(task);
+    }
 
     public int Pid { get; }
 
     /// <summary>As <see cref="Take"/>, once the threads that go to sleep after an answer are asleep.</summary>
-    public static ProcessSnapshot TakeAtRest(int pid, params IEnumerable<PageRange> except)
-    {
-        PageRange[] ranges = [.. except];
-        ProcessSnapshot? snapshot = null;
-        Eventually.Becomes(() => !(snapshot = Take(pid, ranges))._facts.ContainsValue(Running), seconds: 1);
-        return snapshot!;
-    }
+    public static ProcessSnapshot TakeAtRest(int pid, params IEnumerable<PageRange> except) => AtRest(() => Take(pid, except));
 
-    public static ProcessSnapshot Take(int pid, params IEnumerable<PageRange> except)
-    {
-        var snapshot = new ProcessSnapshot(pid);
-        snapshot.AddMaps([.. except]);
-        snapshot.AddStatus("process", $"/proc/{pid}/status", s_processKeys);
-        foreach (string fd in Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd"))
-            snapshot._facts[$"fd {Path.GetFileName(fd)}"] = new FileInfo(fd).LinkTarget ?? "?";
-        foreach (string file in (string[])["limits", "oom_score_adj", "personality", "coredump_filter", "timerslack_ns", "cgroup"])
-            if (File.Exists($"/proc/{pid}/{file}")) snapshot._facts[file] = File.ReadAllText($"/proc/{pid}/{file}").Trim();
-        foreach (string link in (string[])["cwd", "root", "exe"])
-            snapshot._facts[link] = new FileInfo($"/proc/{pid}/{link}").LinkTarget ?? "?";
-        snapshot._facts["children"] = string.Join(' ', ProcessStatus.Children(pid).Order());
-        foreach (string task in Directory.EnumerateDirectories($"/proc/{pid}/task")) snapshot.AddThread(task);
-        return snapshot;
-    }
+    /// <summary>Of a process that makes the call: the heap and the threads of the library's runtime are its own business.</summary>
+    public static ProcessSnapshot TakeOfCaller(int pid) => AtRest(() => new ProcessSnapshot(pid, [], callers: true));
+
+    public static ProcessSnapshot Take(int pid, params IEnumerable<PageRange> except) => new(pid, [.. except], callers: false);
 
     /// <summary>Each fact that is another, one a line; empty when nothing changed.</summary>
     public string Difference(ProcessSnapshot later)
     {
+        PageRange[] except = [.. _except, .. later._except];
+        bool sameMaps = _maps.Count == later._maps.Count && _maps.Zip(later._maps).All(pair => pair.First.Range == pair.Second.Range
+            && pair.First.Offset == pair.Second.Offset && Alike(pair.First, pair.Second, adjacent: false));
+        SortedDictionary<string, string> before = sameMaps ? _facts : WithMaps(except), after = sameMaps ? later._facts : later.WithMaps(except);
         var lines = new List<string>();
-        foreach (string key in _facts.Keys.Union(later._facts.Keys).Order(StringComparer.Ordinal))
+        foreach (string key in before.Keys.Union(after.Keys).Order(StringComparer.Ordinal))
         {
-            string? was = _facts.GetValueOrDefault(key), now = later._facts.GetValueOrDefault(key);
+            string? was = before.GetValueOrDefault(key), now = after.GetValueOrDefault(key);
             if (was != now) lines.Add($"  {key}: {was ?? "(none)"} -> {now ?? "(none)"}");
         }
         return string.Join('\n', lines);
@@ -66,15 +72,23 @@ internal sealed class ProcessSnapshot
     {
         PageRange[] ranges = [.. except];
         string difference = "";
-        if (!Eventually.Becomes(() => (difference = Difference(Take(Pid, ranges))).Length == 0, seconds: 3))
+        if (!Eventually.Becomes(() => (difference = Difference(new ProcessSnapshot(Pid, ranges, _callers))).Length == 0, seconds: 3))
             Assert.Fail($"process {Pid} is not as it was:\n{difference}");
     }
 
-    /// <summary>VMAs outside the ranges, cut at their ends, neighbours that are alike joined: merging and splitting are no change.</summary>
-    private void AddMaps(PageRange[] except)
+    private static ProcessSnapshot AtRest(Func<ProcessSnapshot> take)
     {
+        ProcessSnapshot? snapshot = null;
+        Eventually.Becomes(() => !(snapshot = take())._facts.ContainsValue(Running), seconds: 1);
+        return snapshot!;
+    }
+
+    /// <summary>VMAs outside the ranges, cut at their ends, neighbours that are alike joined: merging and splitting are no change.</summary>
+    private SortedDictionary<string, string> WithMaps(PageRange[] except)
+    {
+        var facts = new SortedDictionary<string, string>(_facts, StringComparer.Ordinal);
         (PageRange Range, Vma Vma)? last = null;
-        foreach (Vma vma in Smaps.Read(Pid))
+        foreach (Vma vma in _maps)
         {
             foreach (PageRange piece in Cut(vma.Range, except))
             {
@@ -87,17 +101,19 @@ internal sealed class ProcessSnapshot
             }
         }
         Add(last);
+        return facts;
 
         void Add((PageRange Range, Vma Vma)? piece)
         {
             if (piece is not { } p) return;
             ulong offset = p.Vma.Inode == "0" ? 0 : p.Vma.Offset + (p.Range.Start - p.Vma.Range.Start);
-            _facts[$"map {p.Range}"] = $"{p.Vma.Permissions} {offset:x} {p.Vma.Device} {p.Vma.Inode} {p.Vma.Name} [{p.Vma.Flags}]";
+            facts[$"map {p.Range}"] = $"{p.Vma.Permissions} {offset:x} {p.Vma.Device} {p.Vma.Inode} {p.Vma.Name} [{p.Vma.Flags}]";
         }
     }
 
-    private static bool Alike(Vma a, Vma b) => a.Permissions == b.Permissions && a.Flags == b.Flags && a.Name == b.Name && a.Inode == b.Inode
-        && (a.Inode == "0" || a.Offset + a.Range.Length == b.Offset);
+    private static bool Alike(Vma a, Vma b, bool adjacent = true) =>
+        a.Permissions == b.Permissions && a.Flags == b.Flags && a.Name == b.Name && a.Inode == b.Inode
+        && (!adjacent || a.Inode == "0" || a.Offset + a.Range.Length == b.Offset);
 
     private static List<PageRange> Cut(PageRange whole, PageRange[] except)
     {

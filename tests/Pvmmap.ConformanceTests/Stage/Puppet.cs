@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Globalization;
 
 namespace Pvmmap.ConformanceTests.Stage;
@@ -61,17 +60,17 @@ public sealed class Puppet : Actor
 
     public void JoinThreads() => Ask($"join");
 
-    /// <summary>Makes as many VMAs as the kernel allows.</summary>
+    /// <summary>Makes as many VMAs of one page as the kernel allows.</summary>
+    /// <returns>The address of the last, which the others follow.</returns>
     public ulong Fragment(ulong most) => Number($"fragment {most}");
 
-    public void Limit(int resource, ulong value)
+    /// <summary>Sets the soft limit, which counts; it may be raised again.</summary>
+    public void Limit(Rlimit resource, ulong value)
     {
-        ulong scratch = Scratch;
-        byte[] limit = new byte[16];
-        BinaryPrimitives.WriteUInt64LittleEndian(limit, value);
-        BinaryPrimitives.WriteUInt64LittleEndian(limit.AsSpan(8), value);
-        Write(scratch, limit);
-        Must(Syscall(Sys.prlimit64, 0, resource, (long)scratch, 0), "prlimit64");
+        long scratch = (long)Scratch;
+        Must(Syscall(Sys.prlimit64, 0, (long)resource, 0, scratch), "prlimit64");
+        Write((ulong)scratch, BitConverter.GetBytes(value));
+        Must(Syscall(Sys.prlimit64, 0, (long)resource, scratch, 0), "prlimit64");
     }
 
     /// <summary>Loads libprocess_vm_mmap.so into the puppet, which then can be the caller.</summary>

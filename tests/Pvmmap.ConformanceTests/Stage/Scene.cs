@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Pvmmap.ConformanceTests.Stage;
 
 /// <summary>Who calls, seen from source and target.</summary>
@@ -25,8 +27,16 @@ public abstract class Scene(Theatre theatre) : IDisposable
     private readonly List<int> _programs = [];
     private readonly List<Duplication> _duplications = [];
     private readonly List<PageRange> _own = [];
+    private readonly List<IDisposable> _borrowed = [];
 
     public static TheoryData<Way> Ways => [Way.Pull, Way.Push, Way.ThirdParty];
+
+    public static TheoryData<Mode> EachMode => [.. Modes.All];
+
+    public static TheoryData<Mode, Way> EachModeAndWay => new MatrixTheoryData<Mode, Way>(Modes.All, Enum.GetValues<Way>());
+
+    public static TheoryData<Mode, Way, bool> EachModeAndWayFixedOrNot =>
+        new MatrixTheoryData<Mode, Way, bool>(Modes.All, Enum.GetValues<Way>(), [false, true]);
 
     protected Theatre Theatre { get; } = theatre;
 
@@ -37,6 +47,22 @@ public abstract class Scene(Theatre theatre) : IDisposable
     /// <summary>A puppet started through another command, setpriv for instance.</summary>
     protected Puppet NewPuppet(params string[] through) =>
         Cast(new Puppet(Theatre, Theatre.Start([.. through, Theatre.Program("puppet"), Theatre.Door]), fromNursery: true));
+
+    /// <summary>A puppet of another user, without capabilities; with the library loaded if it is to be the caller.</summary>
+    protected Puppet NewPuppetOf(int user, bool load = false)
+    {
+        Machine.RequireRoot();
+        Machine.RequireProgram("setpriv");
+        string id = user.ToString(CultureInfo.InvariantCulture);
+        Puppet puppet = NewPuppet("setpriv", $"--reuid={id}", $"--regid={id}", "--clear-groups");
+        if (!load) return puppet;
+        // the build's folder may not be open to others
+        string library = Theatre.Program("libprocess_vm_mmap.so");
+        Assert.True(File.Exists(Theatre.Library), $"{Theatre.Library} is not there: run ./build first");
+        if (!File.Exists(library)) File.Copy(Theatre.Library, library);
+        File.SetUnixFileMode(library, (UnixFileMode)Convert.ToInt32("755", 8));
+        return puppet.LoadLibrary(library);
+    }
 
     protected Puppet ForkOf(Puppet parent) => Cast(parent.Fork());
 
@@ -55,6 +81,14 @@ public abstract class Scene(Theatre theatre) : IDisposable
     {
         _actors.Add(actor);
         return actor;
+    }
+
+    /// <summary>Something of the machine: given back at the end of the test, when the actors are gone, whatever it came to.</summary>
+    protected T Borrow<T>(T machinery)
+        where T : IDisposable
+    {
+        _borrowed.Add(machinery);
+        return machinery;
     }
 
     protected (AddressSpace Source, AddressSpace Target) Pair(Way way) => way switch
@@ -96,6 +130,41 @@ public abstract class Scene(Theatre theatre) : IDisposable
         return result;
     }
 
+    /// <summary>A call between two new puppets, the caller among them: for what must not happen to the test's own process.</summary>
+    /// <param name="mode">What is to become of the source range.</param>
+    /// <param name="way">Which of the two is the caller, if any.</param>
+    /// <param name="length">Bytes, a multiple of the page size.</param>
+    /// <param name="fix">The call replaces memory of the target's.</param>
+    /// <param name="make">Makes a puppet, with the library loaded if it is told so.</param>
+    protected Attempt NewAttempt(Mode mode, Way way, ulong length, bool fix = false, Func<bool, Puppet>? make = null)
+    {
+        make ??= load => load ? NewPuppet().LoadLibrary() : NewPuppet();
+        return new Attempt(mode, way, make(way == Way.Push), make(way == Way.Pull), length, fix, Call);
+    }
+
+    private (ulong Address, Errno Errno) Call(Attempt attempt)
+    {
+        (long result, Errno errno) = attempt.Way switch
+        {
+            Way.Pull => attempt.Target.Call(attempt.Source.Pid, attempt.At, attempt.Length, attempt.Place, attempt.Flags),
+            Way.Push => attempt.Source.Call(-attempt.Target.Pid, attempt.At, attempt.Length, attempt.Place, attempt.Flags),
+            _ => Caught(() => (long)Call(attempt.Source, attempt.Target, attempt.At, attempt.Length, attempt.Place, attempt.Flags).Address),
+        };
+        return errno == Errno.None ? ((ulong)result, errno) : (0, errno);
+    }
+
+    private static (long Result, Errno Errno) Caught(Func<long> call)
+    {
+        try
+        {
+            return (call(), Errno.None);
+        }
+        catch (PvmmapException e)
+        {
+            return (-1, e.Errno);
+        }
+    }
+
     protected void Remember(MmapResult result, AddressSpace target)
     {
         lock (_duplications) _duplications.Add(result.Duplication);
@@ -133,14 +202,31 @@ public abstract class Scene(Theatre theatre) : IDisposable
         $"{d.SourcePid} -> {d.TargetPid} {d.Address:x}+{d.Length} {d.State}, {d.BytesToGo} of {d.BytesTotal} to go, {d.FaultsServed} faults, "
         + $"holder {d.HolderPid}, guardian {d.GuardianPid}";
 
+    /// <summary>Waits until nothing is owed to a puppet, whoever made the calls.</summary>
+    protected static void WaitForFills(Puppet target) => Eventually.Holds(
+        () =>
+        {
+            IReadOnlyList<Duplication> running = Duplication.Running();
+            foreach (Duplication fill in running) fill.Dispose();
+            return running.All(fill => fill.TargetPid != target.Pid);
+        },
+        $"the fills into {target.Pid} end");
+
     public virtual void Dispose()
     {
-        foreach (int pid in _programs.Where(pid => Theatre.Nursery.Ended(pid) is null)) Libc.Kill(pid, Libc.SIGKILL);
-        // the latest first: a tracer goes before its tracee, a child before its parent
-        foreach (Actor actor in Enumerable.Reverse(_actors)) actor.Dispose();
-        foreach (PageRange range in _own) Own.Unmap(range.Start, range.Length);
         GC.SuppressFinalize(this);
-        Leftovers.AssertNone(Theatre, _duplications);
-        foreach (Duplication duplication in _duplications) duplication.Dispose();
+        try
+        {
+            foreach (int pid in _programs.Where(pid => Theatre.Nursery.Ended(pid) is null)) Libc.Kill(pid, Libc.SIGKILL);
+            // the latest first: a tracer goes before its tracee, a child before its parent
+            foreach (Actor actor in Enumerable.Reverse(_actors)) actor.Dispose();
+            foreach (PageRange range in _own) Own.Unmap(range.Start, range.Length);
+            Leftovers.AssertNone(Theatre, _duplications);
+            foreach (Duplication duplication in _duplications) duplication.Dispose();
+        }
+        finally
+        {
+            foreach (IDisposable machinery in Enumerable.Reverse(_borrowed)) machinery.Dispose();
+        }
     }
 }

@@ -239,8 +239,11 @@ internal sealed unsafe partial class FakeKernel : IDisposable
             if (Dice.Chance(50)) *done = unchecked((ulong)(long)Kernel.EAGAIN);
             return Kernel.EAGAIN;
         }
+        // Since Linux 6.9 the VMA is looked up between two looks at what is changing: what moves away just then is ENOENT, not EAGAIN.
+        if (Dice.Chance(15)) LetTargetsRun();
         if (!target.Alive) return Kernel.ESRCH;
         long error = target.IsOneVma(start, length) && !target.Released ? 0 : Kernel.ENOENT;
+        if (error == 0 && target.Changing) error = Kernel.EAGAIN;
         if (error == 0 && Dice.Chance(1)) error = Kernel.ENOMEM;
         ulong filled = 0;
         while (error == 0 && filled < length)

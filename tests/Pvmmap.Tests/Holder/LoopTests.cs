@@ -126,9 +126,9 @@ public sealed unsafe class LoopTests
     }
 
     [Fact]
-    public void Without_UFFDIO_POISON_a_page_that_cannot_be_read_keeps_its_reader_waiting()
+    public void Without_UFFDIO_POISON_a_page_that_cannot_be_read_keeps_its_reader_waiting() => Gen.ULong.Sample(seed =>
     {
-        using Scenario scenario = new(seed: 17, pages: 8, actions: 0);
+        using Scenario scenario = new(seed, pages: 8, actions: 0);
         FakeKernel kernel = scenario.Kernel;
         kernel.HasPoison = false;
         kernel.Source[3] = new SourcePage { State = PageState.Present, Unreadable = true, Content = 4 };
@@ -142,5 +142,5 @@ public sealed unsafe class LoopTests
         Assert.Equal(ControlState.Serving, scenario.Control->State);
         Assert.NotNull(scenario.Target.Threads[0].Fault);
         Assert.Equal(1u, scenario.Control->Withheld);
-    }
+    }, iter: 300);
 }

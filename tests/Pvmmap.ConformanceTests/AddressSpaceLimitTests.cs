@@ -1,0 +1,92 @@
+using Pvmmap.ConformanceTests.Stage;
+
+namespace Pvmmap.ConformanceTests;
+
+/// <summary>
+/// RLIMIT_AS, RLIMIT_DATA, vm.max_map_count and strict overcommit, in the source and in the target: ENOMEM and everything as before, or success.
+/// The room grows step by step until the call succeeds, so that each of its steps is once the one that fails.
+/// </summary>
+public sealed class AddressSpaceLimitTests(Theatre theatre) : Scene(theatre)
+{
+    private const ulong Pages = 24, GiB = 1024 * MiB;
+
+    public static TheoryData<Mode, Way, bool, Rlimit> TargetLimits => new MatrixTheoryData<Mode, Way, bool, Rlimit>(
+        Modes.All, [Way.Push, Way.ThirdParty], [false, true], [Rlimit.AddressSpace, Rlimit.Data]);
+
+    public static TheoryData<Mode, Way, Rlimit> SourceLimits => new MatrixTheoryData<Mode, Way, Rlimit>(
+        Modes.All, [Way.Pull, Way.ThirdParty], [Rlimit.AddressSpace, Rlimit.Data]);
+
+    public static TheoryData<Mode, bool> EachModeFixedOrNot => new MatrixTheoryData<Mode, bool>(Modes.All, [false, true]);
+
+    public static TheoryData<Mode, bool, ulong> Headrooms => new MatrixTheoryData<Mode, bool, ulong>(Modes.All, [false, true], [3, 5, 20]);
+
+    [Theory]
+    [MemberData(nameof(TargetLimits))]
+    public void Rlimits_of_the_target(Mode mode, Way way, bool fix, Rlimit limit) =>
+        Widen(NewAttempt(mode, way, Pages * Page, fix), attempt => attempt.Target, limit);
+
+    [Theory]
+    [MemberData(nameof(SourceLimits))]
+    public void Rlimits_of_the_source(Mode mode, Way way, Rlimit limit) =>
+        Widen(NewAttempt(mode, way, Pages * Page), attempt => attempt.Source, limit);
+
+    [Theory]
+    [MemberData(nameof(EachModeFixedOrNot))]
+    public void Map_count_of_the_target(Mode mode, bool fix) => FreeOneByOne(NewAttempt(mode, Way.ThirdParty, Pages * Page, fix), a => a.Target);
+
+    [Theory]
+    [MemberData(nameof(EachMode))]
+    public void Map_count_of_the_source(Mode mode) => FreeOneByOne(NewAttempt(mode, Way.ThirdParty, Pages * Page), a => a.Source);
+
+    [Theory]
+    [MemberData(nameof(Headrooms))]
+    public void Strict_overcommit(Mode mode, bool fix, ulong headroom)
+    {
+        // a copy is promised twice: to its holder, which is a fork, and to the target, before it gives up what is replaced
+        const ulong Reserved = 4 * GiB;
+        ulong needed = mode == Mode.Copy ? 2 * Reserved : Reserved;
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.Map(Reserved), place = fix ? target.Map(Reserved) : 0;
+        source.Fill(at + Reserved / 2, MiB, 1);
+        if (fix) target.Fill(place + Reserved / 2, MiB, 2);
+        Borrow(new Overcommit(headroom * GiB));
+        ProcessSnapshot sourceBefore = ProcessSnapshot.TakeAtRest(source.Pid), targetBefore = ProcessSnapshot.TakeAtRest(target.Pid);
+        MmapFlags flags = mode.Flag() | (fix ? MmapFlags.Fixed : MmapFlags.None);
+        if (headroom * GiB < needed)
+        {
+            Refused(Errno.ENOMEM, source, target, at, Reserved, place, flags);
+            sourceBefore.AssertUnchanged();
+            targetBefore.AssertUnchanged();
+            source.AssertContent(at + Reserved / 2, MiB, 1);
+            if (fix) target.AssertContent(place + Reserved / 2, MiB, 2);
+            return;
+        }
+        MmapResult result = Call(source, target, at, Reserved, place, flags);
+        AssertCompletes(result);
+        target.AssertContent(result.Address + Reserved / 2, MiB, 1);
+    }
+
+    private static void Widen(Attempt attempt, Func<Attempt, Puppet> limited, Rlimit limit)
+    {
+        Puppet puppet = limited(attempt);
+        ulong used = ProcessStatus.Figure(puppet.Pid, limit == Rlimit.Data ? "VmData" : "VmSize");
+        bool done = false;
+        for (ulong room = 0; !done; room += room is < 6 or (>= Pages - 2 and < Pages + 6) ? 1UL : 4)
+        {
+            Assert.True(room < 4 * Pages, $"ENOMEM with room for {room} pages");
+            puppet.Limit(limit, used + room * Page);
+            done = attempt.Make(Errno.ENOMEM) == Errno.None;
+        }
+    }
+
+    private static void FreeOneByOne(Attempt attempt, Func<Attempt, Puppet> limited)
+    {
+        Puppet puppet = limited(attempt);
+        ulong lowest = puppet.Fragment(1 << 20);
+        Assert.Equal(Errno.ENOMEM, attempt.Make(Errno.ENOMEM));
+        ulong freed = 0;
+        do puppet.Unmap(lowest + freed * Page, Page);
+        while (++freed < 16 && attempt.Make(Errno.ENOMEM) != Errno.None);
+        Assert.True(freed < 16, $"ENOMEM with room for {freed} mappings");
+    }
+}
