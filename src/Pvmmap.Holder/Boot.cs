@@ -46,6 +46,7 @@ internal static unsafe class Boot
             Abandon(call, arguments);
 
         ControlPage* control = (ControlPage*)mapped;
+        Steps.Reached(call, FillStep.ControlMapped);
         arguments->Control = (ulong)mapped;
         control->TakenFrom = start;
         control->SourceStart = start;
@@ -61,14 +62,18 @@ internal static unsafe class Boot
             Kernel.Advise(call, (ulong)mapped, (ulong)mapped + ControlPage.Size, Kernel.MADV_DONTFORK);
         }
         long error = StartGuardian(&service, arguments);
+        Steps.Reached(call, FillStep.GuardianStarted);
         if (error >= 0 && move)
             error = Relocation.Reserve(&service);
+        if (move)
+            Steps.Reached(call, FillStep.PlaceReserved);
         if (error < 0)
         {
             control->LastError = error;
             Departure.Leave(&service, ControlState.TargetGone);
         }
         Send(call, Ready);
+        Steps.Reached(call, FillStep.ReadySent);
         // While the caller looks at what was taken and prepares the target.
         if (!move)
             control->BytesTotal = Pagemap.CountBytes(call, start, end);
@@ -77,6 +82,7 @@ internal static unsafe class Boot
             Departure.Leave(&service, ControlState.TargetGone);
         Kernel.MoveDescriptor(call, received.First, HolderFds.Userfaultfd);
         Kernel.SetNonblocking(call, HolderFds.Userfaultfd);
+        Steps.Reached(call, FillStep.UserfaultfdReceived);
         // Not without need: it walks every page.
         if (control->Unreadable != 0 && !move)
             MakeReadable(&service);
@@ -86,7 +92,9 @@ internal static unsafe class Boot
         if (control->ContextCount == 0)
             control->ContextCount = 1;
         Published.Write(&control->State, move ? ControlState.Prepared : ControlState.Serving);
+        Steps.Reached(call, FillStep.StatePublished);
         Send(call, Serving);
+        Steps.Reached(call, FillStep.ServingSent);
         // The caller first, should we share its processor: it has a process standing still.
         if (!move)
             Kernel.Yield(call);

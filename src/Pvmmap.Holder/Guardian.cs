@@ -21,6 +21,7 @@ internal static unsafe class Guardian
         Service service;
         Service.Initialize(&service, call, (ControlPage*)arguments->Control);
         AwaitEndOfHolder(&service);
+        Steps.Reached(call, FillStep.HolderEndSeen);
         service.Recovering = true;
         uint state = Published.Read(&service.Control->State);
         // It was killed before anything was done, or when all was done but the clearing away.
@@ -30,6 +31,7 @@ internal static unsafe class Guardian
         if (service.Control->Committed != 0 && state == ControlState.Prepared)
             Relocation.Resume(&service);
         RecoverMessages(&service);
+        Steps.Reached(call, FillStep.MessagesRecovered);
         service.Recovering = false;
         service.IsGuardian = true;
         service.Cursor = service.Control->SourceStart;
@@ -64,10 +66,13 @@ internal static unsafe class Guardian
             Kernel.Exit(service->Call, 0);
 
         service->Recovering = true;
+        Steps.Reached(service->Call, FillStep.HolderEndSeen);
         RecoverMessages(service);
+        Steps.Reached(service->Call, FillStep.MessagesRecovered);
         do
             PoisonAll(service);
         while (Loop.IsEventOutstanding(service));
+        Steps.Reached(service->Call, FillStep.RestPoisoned);
         // Without UFFDIO_POISON the only thing better than zeros is to let them wait, for as long as there is anybody.
         if (service->Control->Withheld != 0)
             Hold(service);

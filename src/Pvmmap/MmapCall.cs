@@ -28,9 +28,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         using Participant from = Participant.Open(sourcePid, "source"), to = Participant.Open(targetPid, "target");
         from.CheckPermission();
         to.CheckPermission();
+        Step.Begin(sourcePid, IsMove);
         SourcePlan plan = SourcePlan.FromMaps(sourcePid, source);
         if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid).Exists(vma => vma.Range.Overlaps(Destination)))
             throw new PvmmapException(Errno.EEXIST, "map the destination", targetPid, Destination, "something is mapped there (FIXED_NOREPLACE)");
+        Step.Reached(CallStep.Checked);
         try
         {
             if (IsMove) return Move(from, to, plan);
@@ -59,6 +61,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 using IProcessCalls calls = (IProcessCalls?)stopped ?? new OwnProcess();
                 if (!UserfaultfdProbe.IsGuarded(calls, Tracer, source))
                 {
+                    Step.Reached(CallStep.RangeProbed);
                     plan = SourcePlan.FromSmaps(sourcePid, source);
                     using HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, from.Pidfd) : HolderProcess.Share(stopped, from.Pidfd, source);
                     bool copied = Place(to, plan, holder, out Region region);
@@ -105,6 +108,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 if (Cut.Read(holder, source) is { } cut && (plan.IsExact || !Cut.MayBeWiped(holder, sourcePid, cut)))
                 {
                     plan = cut;
+                    Step.Reached(CallStep.CutRead);
                     return holder;
                 }
                 // Something is not in the fork: withheld from it by advice, which smaps tells, or unmapped between our look and the cut.
@@ -142,6 +146,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         Visit(to, flags.HasFlag(MmapFlags.Fixed) && plan.Pieces.Count > 1, target =>
         {
             region = Region.Map(target, plan, destination, flags, out int undo);
+            Step.Reached(CallStep.RegionMapped);
             try
             {
                 filled = Furnish(target, region, plan, holder, out bool mayFillLater);
@@ -152,7 +157,10 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 }
                 region.Commit(target, undo, announce: IsMove && !filled);
                 inPlace = true;
-                if (IsMove && !filled) holder.AwaitRelocation();
+                Step.Reached(CallStep.RegionCommitted);
+                if (!IsMove || filled) return;
+                holder.AwaitRelocation();
+                Step.Reached(CallStep.RelocationSeen);
             }
             catch when (!inPlace)
             {
@@ -208,7 +216,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
         Errno errno = Userfaultfd.RegisterMissing(userfaultfd.Descriptor, region.Range);
         if (errno != Errno.None) throw new PvmmapException(errno, "guard the destination", targetPid, region.Range);
+        Step.Reached(CallStep.RegionRegistered);
         region.Dress(target);
+        Step.Reached(CallStep.RegionDressed);
         if (userfaultfd.Restriction is { } restriction)
         {
             notes.Add(restriction);
@@ -216,8 +226,10 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
         if (!mayFillLater) control.Lazy = 0;
         holder.Control.Describe(Segments(region, plan, control.SourceStart));
+        Step.Reached(CallStep.RegionDescribed);
         holder.BeginServing(userfaultfd.Descriptor);
         holder.Release();
+        Step.Reached(CallStep.HolderServes);
         return false;
     }
 

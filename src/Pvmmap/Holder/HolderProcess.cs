@@ -123,6 +123,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             // One that shares the memory runs on this very image, and unmaps it when it leaves.
             imageIsOurs = sharing is null;
             FileDescriptor pidfd = Linux.Pidfd.Open(pid);
+            Step.Reached(CallStep.IntermediateReaped, pid);
             try
             {
                 there.Dispose();
@@ -174,12 +175,14 @@ internal sealed unsafe class HolderProcess : IDisposable
         ulong imageBytes = PageAligned((ulong)code.Code.Length) + StackBytes;
         ulong image = (ulong)child.Invoke(SystemCall.SYS_mmap, 0, (long)imageBytes, Memory.PROT_READ | Memory.PROT_WRITE,
             Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS, -1, 0).OrThrow(doing, child.Tid);
+        Step.Reached(CallStep.ImageMapped, child.Tid);
         int? undo = source?.AddUndo(SystemCall.SYS_munmap, (long)image, (long)imageBytes);
         try
         {
             FileDescriptor socket = LoadImage(child, pidfd, range, code, image, imageBytes, source is not null, out ulong arguments);
             try
             {
+                Step.Reached(CallStep.ImageLoaded, child.Tid);
                 // From here on the child itself takes the image away again.
                 if (undo is { } entry) source!.ClearUndo(entry);
                 Launch(child, code.At(image), arguments);
@@ -242,6 +245,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         Check(child.SetRegisters(registers), child.Tid);
         Check(child.SetSignalMask(ulong.MaxValue), child.Tid);
         Check(child.Detach(), child.Tid);
+        Step.Reached(CallStep.HolderLaunched, child.Tid);
     }
 
     private static void Check(Errno errno, int pid)
@@ -258,6 +262,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             {
                 control.Page.HolderPid = pid;
                 if (socket is null) return control;
+                Step.ControlMade(memfd);
                 using FileDescriptor pagemap = Files.Open($"/proc/{pid}/pagemap", Files.O_RDONLY);
                 if (sharedSource is null)
                 {
@@ -270,7 +275,9 @@ internal sealed unsafe class HolderProcess : IDisposable
                     if (IsInOurPidNamespace(pid)) control.Page.SourceOwnPid = sourcePid;
                     UnixSocket.Send(socket, Begin, memfd, pagemap, sharedSource, maps, proc);
                 }
+                Step.Reached(CallStep.ControlSent);
                 Expect(socket, pidfd, pid, Ready, control);
+                Step.Reached(CallStep.HolderReady);
                 return control;
             }
             catch
