@@ -62,7 +62,8 @@ internal static unsafe class Guardian
     {
         AwaitEndOfHolder(service);
         uint state = Published.Read(&service->Control->State);
-        if (state == ControlState.Complete || state == ControlState.TargetGone)
+        // Starting: the caller has not been told that it serves, and takes the region back.
+        if (state == ControlState.Starting || state == ControlState.Complete || state == ControlState.TargetGone)
             Kernel.Exit(service->Call, 0);
 
         service->Recovering = true;

@@ -13,6 +13,7 @@ using StepCaller;
 //   at STEP HOLDER   stopped, until it hears "go"; the number of the holder if it is known, else 0
 //   done ADDRESS ERRNO MESSAGE
 //   child PID        of "fork"
+//   acted            what it was told to do as the target is done
 // Hears "call", "go", and while it is the target: "touch ADDRESS", "remap FROM LENGTH TO", "drop ADDRESS LENGTH", "unmap ADDRESS LENGTH", "fork".
 if (args.Length != 10)
 {
@@ -26,13 +27,14 @@ using Stream? stream = socket is null ? null : new NetworkStream(socket);
 using TextReader hears = stream is null ? Console.In : new StreamReader(stream);
 using TextWriter says = stream is null ? Console.Out : new StreamWriter(stream) { AutoFlush = true, NewLine = "\n" };
 using var go = new SemaphoreSlim(0);
-int stopped = 0;
+int stopped = 0, armed = 0, latestHolder = 0;
 
 PrepareOwnMemory();
 Step.Listener = (step, holder) =>
 {
+    if (holder != 0) latestHolder = holder;
     if (step != wanted.StopAt || Interlocked.Exchange(ref stopped, 1) != 0) return;
-    Say($"at {step} {holder}");
+    Say($"at {step} {latestHolder}");
     go.Wait();
 };
 Step.ControlListener = control =>
@@ -40,7 +42,8 @@ Step.ControlListener = control =>
     // Open for as long as this process lives: the library closes its own.
     long copy = SystemCall.Invoke(SystemCall.SYS_fcntl, control.Number, FileDescriptor.F_DUPFD_CLOEXEC, 0).OrThrow("keep the control page");
     using var file = new SafeFileHandle((nint)copy, ownsHandle: false);
-    RandomAccess.Write(file, BitConverter.GetBytes(wanted.FillStopAt), StopAtOffset());
+    // The first holder only, should the call try again with another.
+    if (Interlocked.Exchange(ref armed, 1) == 0) RandomAccess.Write(file, BitConverter.GetBytes(wanted.FillStopAt), StopAtOffset());
     Say($"control {copy}");
 };
 Say($"hello {Environment.ProcessId}");
@@ -87,9 +90,10 @@ unsafe void Act(string command, ulong[] n)
     {
         case "call":
             Call();
-            break;
+            return;
         case "touch":
-            Volatile.Read(ref *(byte*)n[0]);
+            // As a system call of its own would: an error, where this program would end by SIGBUS.
+            Memory.ReadFrom(Environment.ProcessId, n[0], stackalloc byte[8]);
             break;
         case "remap":
             SystemCall.Invoke(SystemCall.SYS_mremap, (long)n[0], (long)n[1], (long)n[1], Memory.MREMAP_MAYMOVE | Memory.MREMAP_FIXED, (long)n[2]);
@@ -105,8 +109,9 @@ unsafe void Act(string command, ulong[] n)
             break;
         default:
             Say($"err {command}");
-            break;
+            return;
     }
+    Say($"acted");
 }
 
 void Call()
