@@ -221,7 +221,17 @@ internal static unsafe class Boot
     private static ulong GuardianStackTop(HolderBootArguments* arguments) =>
         arguments->ImageStart + arguments->ImageLength - HolderBootArguments.StackBytes / 2;
 
-    private static void Send(KernelEntry call, byte message) =>
+    /// <summary>
+    /// In a guardian that takes over. The caller may still wait for this word. Where it was said already the number is free, or a userfaultfd's.
+    /// </summary>
+    public static void SendServing(KernelEntry call)
+    {
+        long sent = Send(call, Serving);
+        if (sent != Kernel.ENOTSOCK && sent != Kernel.EBADF)
+            Kernel.Close(call, HolderFds.Socket);
+    }
+
+    private static long Send(KernelEntry call, byte message) =>
         call(SystemCalls.sendto, HolderFds.Socket, (long)&message, 1, MSG_NOSIGNAL, 0, 0);
 
     // One message with descriptors; how many, 0 when the caller is gone.

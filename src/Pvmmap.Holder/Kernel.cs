@@ -14,6 +14,7 @@ internal static unsafe class Kernel
     public const int ENOENT = -2;
     public const int ESRCH = -3;
     public const int EINTR = -4;
+    public const int EBADF = -9;
     public const int ECHILD = -10;
     public const int EAGAIN = -11;
     public const int ENOMEM = -12;
@@ -22,6 +23,7 @@ internal static unsafe class Kernel
     public const int EINVAL = -22;
     public const int ENOTTY = -25;
     public const int ENOSYS = -38;
+    public const int ENOTSOCK = -88;
 
     public const int PollIn = 1;
 

@@ -173,18 +173,22 @@ internal sealed unsafe class HolderProcess : IDisposable
         HolderImage code = HolderImage.InThisProcess;
         const string doing = "load the holder";
         ulong imageBytes = PageAligned((ulong)code.Code.Length) + StackBytes;
-        ulong image = (ulong)child.Invoke(SystemCall.SYS_mmap, 0, (long)imageBytes, Memory.PROT_READ | Memory.PROT_WRITE,
-            Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS, -1, 0).OrThrow(doing, child.Tid);
+        const long protection = Memory.PROT_READ | Memory.PROT_WRITE, kind = Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS;
+        int undo = 0;
+        // In shared memory the source maps it, so that it is the source's to unmap from the same instant, should this process be killed.
+        SyscallResult mapped = source is null
+            ? child.Invoke(SystemCall.SYS_mmap, 0, (long)imageBytes, protection, kind, -1, 0)
+            : source.InvokeUndoable(SystemCall.SYS_munmap, (long)imageBytes, out undo, SystemCall.SYS_mmap, 0, (long)imageBytes, protection, kind, -1, 0);
+        ulong image = (ulong)mapped.OrThrow(doing, child.Tid);
         Step.Reached(CallStep.ImageMapped, child.Tid);
-        int? undo = source?.AddUndo(SystemCall.SYS_munmap, (long)image, (long)imageBytes);
         try
         {
-            FileDescriptor socket = LoadImage(child, pidfd, range, code, image, imageBytes, source is not null, out ulong arguments);
+            FileDescriptor socket = LoadImage(child, pidfd, range, code, image, imageBytes, source, out ulong arguments);
             try
             {
                 Step.Reached(CallStep.ImageLoaded, child.Tid);
                 // From here on the child itself takes the image away again.
-                if (undo is { } entry) source!.ClearUndo(entry);
+                source?.ClearUndo(undo);
                 Launch(child, code.At(image), arguments);
                 return socket;
             }
@@ -202,11 +206,17 @@ internal sealed unsafe class HolderProcess : IDisposable
     }
 
     private static FileDescriptor LoadImage(
-        RemoteThread child, FileDescriptor pidfd, PageRange range, HolderImage code, ulong image, ulong imageBytes, bool move, out ulong arguments)
+        RemoteThread child, FileDescriptor pidfd, PageRange range, HolderImage code, ulong image, ulong imageBytes, StoppedProcess? source, out ulong arguments)
     {
         const string doing = "load the holder";
         Check(Memory.WriteTo(child.Tid, image, code.Code));
-        child.Invoke(SystemCall.SYS_mprotect, (long)image, (long)PageAligned((ulong)code.Code.Length), Memory.PROT_READ | Memory.PROT_EXEC).OrThrow(doing, child.Tid);
+        long codeBytes = (long)PageAligned((ulong)code.Code.Length);
+        const long executable = Memory.PROT_READ | Memory.PROT_EXEC;
+        // By the source itself: it must not stand behind its undoable call any more when the image is the child's.
+        SyscallResult made = source is null
+            ? child.Invoke(SystemCall.SYS_mprotect, (long)image, codeBytes, executable)
+            : source.Invoke(SystemCall.SYS_mprotect, (long)image, codeBytes, executable);
+        made.OrThrow(doing, child.Tid);
 
         // Its own table by now: a source without a free descriptor is no obstacle.
         child.Invoke(SystemCall.SYS_close_range, 3, uint.MaxValue);
@@ -219,7 +229,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         try
         {
             child.Invoke(SystemCall.SYS_close, pair[1]).OrThrow(doing, child.Tid);
-            HolderBootArguments boot = BootArguments(code.At(image), image, imageBytes, range, pair[0], move);
+            HolderBootArguments boot = BootArguments(code.At(image), image, imageBytes, range, pair[0], source is not null);
             Check(Memory.WriteTo(child.Tid, arguments, new ReadOnlySpan<byte>(&boot, sizeof(HolderBootArguments))));
             return socket;
         }

@@ -65,7 +65,8 @@ internal sealed class SteppedCaller : IDisposable
     /// <summary>Lets whoever stands at a step of the fill go on.</summary>
     public void LetFillGoOn() => Write(nameof(ControlPage.StopAt), 0);
 
-    public void FinishFill() => Write(nameof(ControlPage.Command), ControlCommand.FinishNow);
+    public void FinishFill() =>
+        RandomAccess.Write(_latest!, BitConverter.GetBytes(ControlCommand.FinishNow), Offset(nameof(ControlPage.Command)));
 
     public ulong Read(string field)
     {

@@ -9,8 +9,6 @@ public sealed record Cell(bool Move, Way Way, string Step, Victim Victim)
     /// <summary>Pages of the range: three batches of the background fill, and three pieces alike.</summary>
     public const ulong Pages = 192;
 
-    private const MmapFlags Steered = MmapFlags.Lazy | MmapFlags.Fixed;
-
     internal CallStep CallStep => Enum.TryParse(Step, out CallStep step) ? step : CallStep.None;
 
     internal FillStep FillStep => CallStep == CallStep.None ? Enum.Parse<FillStep>(Step) : FillStep.None;
@@ -35,9 +33,15 @@ public sealed record Cell(bool Move, Way Way, string Step, Victim Victim)
 
     /// <summary>Cells differ in where the region goes, as their number does: over content or to a free place, in one mapping or three.</summary>
     public MmapFlags Flags => (Move ? MmapFlags.Move : 0)
-        | (Deed is not null ? Steered : NeedsHolderDead ? MmapFlags.Lazy | Place : CallStep == CallStep.FirstPieceInPlace ? MmapFlags.Fixed : Place);
+        | (IsLazy ? MmapFlags.Lazy : 0) | (Deed is not null || CallStep == CallStep.FirstPieceInPlace ? MmapFlags.Fixed : Place);
 
     public ulong Pieces => CallStep == CallStep.FirstPieceInPlace || (Deed is null && Variant % 2 == 1) ? 3UL : 1;
+
+    /// <summary>The fill waits, so that its victims are there; it goes on when they have been killed.</summary>
+    private bool IsLazy => CallStep != CallStep.None || Deed is not null || NeedsHolderDead;
+
+    /// <summary>Nobody of ours is left who could turn what is missing into SIGBUS.</summary>
+    internal bool LosesAll => Victim == Victim.Both || (NeedsHolderDead && Victim == Victim.Guardian);
 
     private MmapFlags Place => Variant / 2 == 1 ? MmapFlags.Fixed : 0;
 
