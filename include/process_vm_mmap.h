@@ -17,7 +17,7 @@ extern "C" {
 #define PVMMAP_FIXED           0x1UL
 /* Exactly dst_addr; EEXIST if anything is mapped there. Wins over PVMMAP_FIXED. */
 #define PVMMAP_FIXED_NOREPLACE 0x2UL
-/* The source range is unmapped as part of the call. Not available in this version: EINVAL. */
+/* Hand over: the source range is unmapped as part of the call, before the target can touch the new mapping. */
 #define PVMMAP_MOVE            0x100UL
 /* Fill on touch only, no background fill. EINVAL together with PVMMAP_POPULATE. */
 #define PVMMAP_LAZY            0x200UL
@@ -42,7 +42,7 @@ extern "C" {
  * Returns the page-aligned address of the copy in the target; the byte that src_addr named is at that address plus
  * (src_addr % page size). On error returns -1 and sets errno; both processes are then as they were before the call.
  *
- * EINVAL      Unknown or contradictory flags, or PVMMAP_MOVE; pid 0; len 0; the source or destination range wraps or passes the end of
+ * EINVAL      Unknown or contradictory flags; pid 0; len 0; the source or destination range wraps or passes the end of
  *             the address space; the source range includes page 0; dst_addr not page-aligned where it must be; source and destination
  *             overlap in one process; the process is a kernel thread.
  * ESRCH       No such process, or it is exiting.

@@ -1,10 +1,23 @@
-# Sourced by ./build, ./test and ./demo: finds the repository, checks the tools that the caller names and installs what is lacking.
+# Sourced by ./build, ./test, ./demo and ./bench: finds the repository, checks the tools that the caller names and installs what is lacking.
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf 'pvmmap: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
+
+# quietly WHAT COMMAND ...: its output is shown only if it fails, and then this is the end.
+quietly() {
+    local what=$1 log
+    shift
+    log=$(mktemp)
+    if ! "$@" >"$log" 2>&1 </dev/null; then
+        cat "$log" >&2
+        rm -f "$log"
+        die "$what could not be built"
+    fi
+    rm -f "$log"
+}
 
 # The packages among the arguments ("package=proof", where the proof is a command on PATH or a file) whose proof is missing.
 missing_packages() {

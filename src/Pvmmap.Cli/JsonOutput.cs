@@ -9,7 +9,7 @@ namespace Pvmmap.Cli;
 [JsonSourceGenerationOptions(WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(MapCommand.VmaRow[]))]
-[JsonSerializable(typeof(CopyCommand.Report))]
+[JsonSerializable(typeof(MmapCommand.Report))]
 [JsonSerializable(typeof(PsCommand.FillRow[]))]
 [JsonSerializable(typeof(DoctorCommand.CapabilityRow[]))]
 [JsonSerializable(typeof(Demo.DemoReport))]

@@ -37,7 +37,8 @@ internal static class Program
     internal static RootCommand Build() => new("Duplicate memory between live processes: process_vm_mmap() from user space.")
     {
         MapCommand.Create(),
-        CopyCommand.Create(),
+        MmapCommand.CreateCopy(),
+        MmapCommand.CreateMove(),
         PsCommand.Create(),
         DoctorCommand.Create(),
         Demo.DemoCommand.Create(),

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text.Json.Serialization;
 
 namespace Pvmmap.Cli;
 
@@ -8,7 +9,8 @@ internal static class PsCommand
     public static Command Create()
     {
         Option<bool> json = CommonOptions.Json();
-        var command = new Command("ps", "List the fills under way on this machine, with their progress.") { json };
+        var command = new Command(
+            "ps", "List the fills under way on this machine: who holds the pages, who guards the holder, whom it serves, how far it is.") { json };
         command.SetAction(parsed => Run(parsed.GetValue(json)));
         return command;
     }
@@ -24,24 +26,42 @@ internal static class PsCommand
 
     internal static Listing Render(IEnumerable<FillRow> rows)
     {
-        var listing = new Listing(">HOLDER", ">SOURCE", ">TARGET", "ADDRESS", ">SIZE", ">DONE", ">TO GO", ">FAULTS", ">AGE", "STATE");
+        var listing = new Listing(">HOLDER", "GUARDS", ">SOURCE", ">TARGET", "MODE", "ADDRESS", "FILLED", ">DONE", ">FAULTS", ">AGE", "STATE");
         foreach (FillRow row in rows)
         {
-            listing.Add($"{row.HolderPid}", $"{row.SourcePid}", $"{row.TargetPid}", row.Address, Figures.Bytes(row.Size),
-                Figures.Percent(row.BytesTotal - row.BytesToGo, row.BytesTotal), Figures.Bytes(row.BytesToGo), $"{row.FaultsServed}",
-                Figures.Duration(TimeSpan.FromMicroseconds(row.AgeUs)), row.State);
+            listing.Add($"{row.HolderPid}", row.Guards, $"{row.SourcePid}", $"{row.TargetPid}", row.Mode, row.Address,
+                $"{Figures.Bytes(row.BytesDone)} of {Figures.Bytes(row.BytesTotal)}", Figures.Percent(row.BytesDone, row.BytesTotal),
+                $"{row.FaultsServed}", Figures.Duration(TimeSpan.FromMicroseconds(row.AgeUs)), row.State);
         }
 
         return listing;
     }
 
-    /// <summary>One fill.</summary>
+    /// <summary>
+    /// One fill. The size is that of the range, the bytes of the progress are those of its pages that have content. A guard's number is 0 where
+    /// there is none.
+    /// </summary>
     internal sealed record FillRow(
-        int HolderPid, int GuardianPid, int SourcePid, int TargetPid, string Address, ulong Size, ulong BytesTotal, ulong BytesToGo,
-        ulong FaultsServed, long AgeUs, string State)
+        int HolderPid, int GuardianPid, int SentinelPid, int SourcePid, int TargetPid, string Mode, string SourceAddress, string Address,
+        ulong Size, ulong BytesTotal, ulong BytesDone, ulong BytesToGo, ulong FaultsServed, long AgeUs, string State)
     {
-        public static FillRow From(Duplication fill) => new(
-            fill.HolderPid, fill.GuardianPid, fill.SourcePid, fill.TargetPid, Figures.Hex(fill.Address), fill.Length, fill.BytesTotal,
-            Math.Min(fill.BytesToGo, fill.BytesTotal), fill.FaultsServed, (long)fill.Age.TotalMicroseconds, fill.State.Word());
+        /// <summary>The processes that watch over the holder.</summary>
+        [JsonIgnore]
+        public string Guards => (GuardianPid, SentinelPid) switch
+        {
+            (0, 0) => "none",
+            (_, 0) => $"{GuardianPid}",
+            (0, _) => $"{SentinelPid}",
+            _ => $"{GuardianPid},{SentinelPid}",
+        };
+
+        public static FillRow From(Duplication fill)
+        {
+            ulong total = fill.BytesTotal, toGo = Math.Min(fill.BytesToGo, total);
+            return new FillRow(
+                fill.HolderPid, fill.GuardianPid, SentinelPid: 0, fill.SourcePid, fill.TargetPid, fill.IsMove ? "move" : "copy", Figures.Hex(fill.SourceAddress),
+                Figures.Hex(fill.Address), fill.Length, total, total - toGo, toGo, fill.FaultsServed, (long)fill.Age.TotalMicroseconds,
+                fill.State.Word());
+        }
     }
 }

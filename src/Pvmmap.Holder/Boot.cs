@@ -10,6 +10,7 @@ internal static unsafe class Boot
     private const long RLIMIT_CORE = 4;
     private const long MSG_NOSIGNAL = 0x4000;
     private const long HighestDescriptor = 65535;
+    private const byte Probing = (byte)'P';
     private const byte Ready = (byte)'R';
     private const byte Serving = (byte)'S';
 
@@ -72,12 +73,23 @@ internal static unsafe class Boot
             control->LastError = error;
             Departure.Leave(&service, ControlState.TargetGone);
         }
+        if (move && AttributeProbe.Place(&service))
+        {
+            Steps.Reached(call, FillStep.ProbePlaced);
+            Send(call, Probing);
+            bool answered = ReceiveByte(call);
+            AttributeProbe.Restore(&service);
+            Steps.Reached(call, FillStep.ProbeRestored);
+            if (!answered)
+                Departure.Leave(&service, ControlState.TargetGone);
+        }
         Send(call, Ready);
         Steps.Reached(call, FillStep.ReadySent);
         // While the caller looks at what was taken and prepares the target.
         if (!move)
             control->BytesTotal = Pagemap.CountBytes(call, start, end);
 
+        // Nothing, or no descriptor: the call is given up.
         if (Receive(call, &received) <= 0)
             Departure.Leave(&service, ControlState.TargetGone);
         Kernel.MoveDescriptor(call, received.First, HolderFds.Userfaultfd);
@@ -91,15 +103,12 @@ internal static unsafe class Boot
         service.Contexts[0].Alive = 1;
         if (control->ContextCount == 0)
             control->ContextCount = 1;
+        control->CallIsOpen = 1;
+        control->StartedAt = Kernel.Now(call);
         Published.Write(&control->State, move ? ControlState.Prepared : ControlState.Serving);
         Steps.Reached(call, FillStep.StatePublished);
         Send(call, Serving);
         Steps.Reached(call, FillStep.ServingSent);
-        // The caller first, should we share its processor: it has a process standing still.
-        if (!move)
-            Kernel.Yield(call);
-        // The number is taken at once by a child's userfaultfd, or stays free; the guardian shares the table, so this closes it there too.
-        Kernel.Close(call, HolderFds.Socket);
         Loop.Run(&service);
     }
 
@@ -221,18 +230,21 @@ internal static unsafe class Boot
     private static ulong GuardianStackTop(HolderBootArguments* arguments) =>
         arguments->ImageStart + arguments->ImageLength - HolderBootArguments.StackBytes / 2;
 
-    /// <summary>
-    /// In a guardian that takes over. The caller may still wait for this word. Where it was said already the number is free, or a userfaultfd's.
-    /// </summary>
-    public static void SendServing(KernelEntry call)
-    {
-        long sent = Send(call, Serving);
-        if (sent != Kernel.ENOTSOCK && sent != Kernel.EBADF)
-            Kernel.Close(call, HolderFds.Socket);
-    }
+    /// <summary>In a guardian that takes over while the call is open: the caller may still wait for this word, and reads no more after it.</summary>
+    public static void SendServing(KernelEntry call) => Send(call, Serving);
 
-    private static long Send(KernelEntry call, byte message) =>
+    private static void Send(KernelEntry call, byte message) =>
         call(SystemCalls.sendto, HolderFds.Socket, (long)&message, 1, MSG_NOSIGNAL, 0, 0);
+
+    private static bool ReceiveByte(KernelEntry call)
+    {
+        byte message;
+        long received;
+        do
+            received = Kernel.Read(call, HolderFds.Socket, &message, 1);
+        while (received == Kernel.EINTR);
+        return received == 1;
+    }
 
     // One message with descriptors; how many, 0 when the caller is gone.
     [SkipLocalsInit]

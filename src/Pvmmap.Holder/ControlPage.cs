@@ -17,6 +17,7 @@ internal unsafe struct ControlPage
     public const int ContextsOffset = 0x1000;
     public const int MaximumContexts = 64;
     public const int SegmentsOffset = 0x2000;
+    public const int MaximumProbes = 64;
     public const int MaximumSegments = (Size - SegmentsOffset) / 32;
 
     [FieldOffset(0x00)] public ulong Magic;
@@ -82,6 +83,12 @@ internal unsafe struct ControlPage
     /// <summary>1: some page can be neither delivered nor poisoned; the holder stays, so that who touches it waits instead of reading zeros.</summary>
     [FieldOffset(0x10c)] public uint Withheld;
 
+    /// <summary>
+    /// 1: the call is still being made, and the background fill would only get in its way. It is over when the caller says so over the boot
+    /// socket, or is gone; then the socket's number may be that of a child's userfaultfd.
+    /// </summary>
+    [FieldOffset(0x160)] public uint CallIsOpen;
+
     // A move: all in the source's address space, which is the holder's and the guardian's too.
     /// <summary>The mapping of the code and its stacks.</summary>
     [FieldOffset(0x110)] public ulong ImageStart;
@@ -97,6 +104,13 @@ internal unsafe struct ControlPage
     /// <summary>Process numbers as the holder's own pid namespace has them; 0 if not known.</summary>
     [FieldOffset(0x148)] public int SourceOwnPid;
     [FieldOffset(0x14c)] public int HolderOwnPid;
+    /// <summary>
+    /// Lowest addresses of the source's memory, free, for the first pages of the VMAs that the segment table lists by their
+    /// <see cref="ControlSegment.Destination"/>: two pages for each. 0: no such probe. How many are there, and what guards their places.
+    /// </summary>
+    [FieldOffset(0x150)] public ulong ProbeArea;
+    [FieldOffset(0x158)] public uint Probed;
+    [FieldOffset(0x15c)] public int ProbeGuard;
 
     /// <summary>For tests: the <see cref="FillStep"/> to stop at, and the one that has been stopped at. Only a build with PVMMAP_STEPS looks here.</summary>
     [FieldOffset(0x1f8)] public uint StopAt;

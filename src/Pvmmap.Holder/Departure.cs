@@ -15,9 +15,11 @@ internal static unsafe class Departure
         KernelEntry call = service->Call;
         ControlPage* control = service->Control;
         if (control->Move != 0)
+        {
+            AttributeProbe.Restore(service);
             Kernel.Unmap(call, control->ReservedStart, control->ReservedLength);
-        if (control->Move != 0)
             Steps.Reached(call, FillStep.PlaceUnmapped);
+        }
         control->EndedAt = Kernel.Now(call);
         if (!ControlState.IsFinal(Published.Read(&control->State)))
             Published.Write(&control->State, state);

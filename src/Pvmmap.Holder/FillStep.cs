@@ -11,6 +11,14 @@ internal enum FillStep
     GuardianStarted,
     /// <summary>A move: a place for the pages is kept in the source's memory.</summary>
     PlaceReserved,
+    /// <summary>A move: the first page of a mapping is where its attributes can be read cheaply; those of others are not.</summary>
+    PageProbed,
+    /// <summary>A move: the first pages of all mappings of the range are there.</summary>
+    ProbePlaced,
+    /// <summary>A move: one of them is back.</summary>
+    PageBroughtBack,
+    /// <summary>A move: all are back, and nothing is guarded.</summary>
+    ProbeRestored,
     /// <summary>The holder has said that it is ready.</summary>
     ReadySent,
     /// <summary>The holder has the target's userfaultfd.</summary>

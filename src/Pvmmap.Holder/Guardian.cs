@@ -28,7 +28,7 @@ internal static unsafe class Guardian
         if (state == ControlState.Starting || ControlState.IsFinal(state))
             Departure.Leave(&service, state == ControlState.Starting ? ControlState.TargetGone : state);
         Kernel.SetName(call, 0x682d_7061_6d6d_7670, 0x7265_646c_6f); // "pvmmap-holder"
-        if (state == ControlState.Prepared)
+        if (state == ControlState.Prepared && service.Control->CallIsOpen != 0)
             Boot.SendServing(call);
         if (service.Control->Committed != 0 && state == ControlState.Prepared)
             Relocation.Resume(&service);

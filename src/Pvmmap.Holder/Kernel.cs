@@ -14,7 +14,6 @@ internal static unsafe class Kernel
     public const int ENOENT = -2;
     public const int ESRCH = -3;
     public const int EINTR = -4;
-    public const int EBADF = -9;
     public const int ECHILD = -10;
     public const int EAGAIN = -11;
     public const int ENOMEM = -12;
@@ -23,7 +22,6 @@ internal static unsafe class Kernel
     public const int EINVAL = -22;
     public const int ENOTTY = -25;
     public const int ENOSYS = -38;
-    public const int ENOTSOCK = -88;
 
     public const int PollIn = 1;
 
@@ -31,8 +29,10 @@ internal static unsafe class Kernel
     public const long PROT_READ = 1;
     public const long PROT_WRITE = 2;
     public const long MAP_SHARED = 1;
+    public const long MAP_FIXED_NOREPLACE = 0x100000;
     public const long MREMAP_MAYMOVE = 1;
     public const long MREMAP_FIXED = 2;
+    public const long MREMAP_DONTUNMAP = 4;
     public const long CLONE_VM = 0x100;
     public const long CLONE_FILES = 0x400;
     public const long __WALL = 0x40000000;

@@ -41,6 +41,8 @@ internal static unsafe class Loop
                 continue;
             }
 
+            if (service->Control->CallIsOpen != 0 && AwaitEndOfCall(service))
+                continue;
             Count(service);
             SourceEnd.Watch(service, idle: false);
             if (!service->FillEnded && BackgroundFill.IsWanted(service))
@@ -86,6 +88,23 @@ internal static unsafe class Loop
         service->Control->BytesTotal = service->CountedBytes;
     }
 
+    // True if something else came first.
+    private static bool AwaitEndOfCall(Service* service)
+    {
+        Wait(service, IdleMilliseconds, out _);
+        PollDescriptor socket;
+        socket.File = HolderFds.Socket;
+        socket.Events = Kernel.PollIn;
+        socket.Returned = 0;
+        if (Kernel.Poll(service->Call, &socket, 1, 0) == 0)
+            return true;
+        // In this order, for the guardian: from here on the number is nobody's, or that of a child's userfaultfd. It shares
+        // the table, so this closes it there too.
+        Published.Write(&service->Control->CallIsOpen, 0);
+        Kernel.Close(service->Call, HolderFds.Socket);
+        return false;
+    }
+
     /// <summary>Sleeps until a context has a message or the time is over.</summary>
     [SkipLocalsInit]
     public static void Wait(Service* service, long milliseconds, out bool ready)
@@ -103,7 +122,14 @@ internal static unsafe class Loop
             count++;
         }
         uint contexts = count;
-        if (service->Control->Move != 0 && !service->SourceReleased && !Relocation.IsAwaited(service))
+        if (service->Control->CallIsOpen != 0 && !Relocation.IsAwaited(service))
+        {
+            descriptors[count].File = HolderFds.Socket;
+            descriptors[count].Events = Kernel.PollIn;
+            descriptors[count].Returned = 0;
+            count++;
+        }
+        else if (service->Control->Move != 0 && !service->SourceReleased && !Relocation.IsAwaited(service))
         {
             descriptors[count].File = HolderFds.SourcePidfd;
             descriptors[count].Events = Kernel.PollIn;

@@ -165,8 +165,9 @@ internal static unsafe class Relocation
         }
     }
 
-    // MADV_REMOVE knows files only; the place kept is one of them, behind its end, so that it changes nothing there.
-    private static bool HasArrived(KernelEntry call, ulong page) =>
+    /// <summary>Whether a page of a place kept has been replaced by one that was moved there.</summary>
+    /// <remarks>MADV_REMOVE knows files only; the place kept is one of them, behind its end, so that it changes nothing there.</remarks>
+    public static bool HasArrived(KernelEntry call, ulong page) =>
         Kernel.Advise(call, page, page + Kernel.PageSize, Kernel.MADV_REMOVE) == Kernel.EINVAL;
 }
 

@@ -70,27 +70,46 @@ internal static unsafe class Userfaultfd
     /// <summary>A userfaultfd of this process's own memory that announces when the range is unmapped. A descriptor, or a negated errno.</summary>
     public static int Watch(KernelEntry call, ulong start, ulong length)
     {
-        long file = call(SystemCalls.userfaultfd, Kernel.O_CLOEXEC | Kernel.O_NONBLOCK, 0, 0, 0, 0, 0);
+        int file = Open(call, UFFD_FEATURE_EVENT_UNMAP, 0);
         if (file == Kernel.EPERM)
-            file = call(SystemCalls.userfaultfd, Kernel.O_CLOEXEC | Kernel.O_NONBLOCK | UFFD_USER_MODE_ONLY, 0, 0, 0, 0, 0);
+            file = Open(call, UFFD_FEATURE_EVENT_UNMAP, UFFD_USER_MODE_ONLY);
+        if (file < 0)
+            return file;
+        long result = Register(call, file, start, length);
+        if (result >= 0)
+            return file;
+        Kernel.Close(call, file);
+        return (int)result;
+    }
+
+    /// <summary>A userfaultfd of this process's own memory, for faults of user and kernel mode. A descriptor, or a negated errno.</summary>
+    public static int Open(KernelEntry call) => Open(call, 0, 0);
+
+    private static int Open(KernelEntry call, ulong features, long flags)
+    {
+        long file = call(SystemCalls.userfaultfd, Kernel.O_CLOEXEC | Kernel.O_NONBLOCK | flags, 0, 0, 0, 0, 0);
         if (file < 0)
             return (int)file;
         ApiArgument api;
         api.Version = UFFD_API;
-        api.Features = UFFD_FEATURE_EVENT_UNMAP;
+        api.Features = features;
         api.Ioctls = 0;
+        long result = Kernel.Ioctl(call, (int)file, UFFDIO_API, &api);
+        if (result >= 0)
+            return (int)file;
+        Kernel.Close(call, (int)file);
+        return (int)result;
+    }
+
+    /// <summary>Whoever touches a missing page there waits from now on.</summary>
+    public static long Register(KernelEntry call, int file, ulong start, ulong length)
+    {
         RegisterArgument register;
         register.Range.Start = start;
         register.Range.Length = length;
         register.Mode = UFFDIO_REGISTER_MODE_MISSING;
         register.Ioctls = 0;
-        long result = Kernel.Ioctl(call, (int)file, UFFDIO_API, &api);
-        if (result >= 0)
-            result = Kernel.Ioctl(call, (int)file, UFFDIO_REGISTER, &register);
-        if (result >= 0)
-            return (int)file;
-        Kernel.Close(call, (int)file);
-        return (int)result;
+        return Kernel.Ioctl(call, file, UFFDIO_REGISTER, &register);
     }
 
     /// <summary>Copies whole pages into the target. Returns the bytes that are in place, at least one page, or a negated errno.</summary>

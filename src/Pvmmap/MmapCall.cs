@@ -30,7 +30,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         to.CheckPermission();
         Step.Begin(sourcePid, IsMove);
         SourcePlan plan = SourcePlan.FromMaps(sourcePid, source);
-        if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid).Exists(vma => vma.Range.Overlaps(Destination)))
+        if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid, Destination).Count > 0)
             throw new PvmmapException(Errno.EEXIST, "map the destination", targetPid, Destination, "something is mapped there (FIXED_NOREPLACE)");
         Step.Reached(CallStep.Checked);
         try
@@ -62,8 +62,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 if (!UserfaultfdProbe.IsGuarded(calls, Tracer, source))
                 {
                     Step.Reached(CallStep.RangeProbed);
-                    plan = SourcePlan.FromSmaps(sourcePid, source);
-                    using HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, from.Pidfd) : HolderProcess.Share(stopped, from.Pidfd, source);
+                    plan = SourcePlan.FromMaps(sourcePid, source);
+                    using HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, plan.Parts, from.Pidfd)
+                        : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts);
+                    plan = holder.Attributes is { } attributes && attributes.Count == plan.Parts.Count
+                        ? plan.WithAttributes(sourcePid, attributes) : SourcePlan.FromSmaps(sourcePid, source);
                     bool copied = Place(to, plan, holder, out Region region);
                     if (copied) calls.Invoke(SystemCall.SYS_munmap, (long)source.Start, (long)source.Length).OrThrow("release the source range", sourcePid, source);
                     return Result(region, plan, holder);
@@ -245,10 +248,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <summary>For POPULATE, and where the fill may not go on behind the call: nothing is replaced before every page is there.</summary>
     private void FillThenPlace(Participant to, Region region, SourcePlan plan, HolderProcess holder)
     {
+        holder.EndCall();
         DuplicationState state = holder.AwaitEnd();
         if (state == DuplicationState.Complete && !region.MustMove) return;
         // After execve() the same process is another program: nothing of ours is in it.
-        if (state == DuplicationState.TargetGone || !Maps.Read(targetPid).Exists(vma => !vma.IsFileBacked && vma.Range.Overlaps(region.Range)))
+        if (state == DuplicationState.TargetGone || !Maps.Read(targetPid, region.Range).Exists(vma => !vma.IsFileBacked))
             throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended or called execve during the fill");
         Visit(to, region.MovesInPieces, target =>
         {
@@ -265,6 +269,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <summary>For a move with POPULATE: the pages are the target's already.</summary>
     private void AwaitFill(HolderProcess holder, Region region)
     {
+        holder.EndCall();
         DuplicationState state = holder.AwaitEnd();
         if (state == DuplicationState.TargetGone)
             throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended, called execve or unmapped it during the fill");

@@ -123,8 +123,11 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
         {
             // the second begins while the first is being filled
             MmapResult there = Call(source, target, at, Length, flags: MmapFlags.Move);
-            MmapResult back = Call(target, source, there.Address, Length, at, MmapFlags.Move | MmapFlags.FixedNoReplace);
-            Assert.Equal(at, back.Address);
+            // (in the test's own process the runtime may have taken the old place meanwhile)
+            MmapResult back = source is OwnProcess ? Call(target, source, there.Address, Length, flags: MmapFlags.Move)
+                : Call(target, source, there.Address, Length, at, MmapFlags.Move | MmapFlags.FixedNoReplace);
+            Assert.True(source is OwnProcess || at == back.Address);
+            at = back.Address;
             Assert.Empty(Smaps.Within(target.Pid, there.Address, Length));
         }
         source.AssertContent(at, Length, 1);

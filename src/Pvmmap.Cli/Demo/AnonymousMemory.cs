@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using Pvmmap.Linux;
+using Pvmmap.Procfs;
 
 namespace Pvmmap.Cli.Demo;
 
@@ -7,6 +8,9 @@ namespace Pvmmap.Cli.Demo;
 internal sealed unsafe class AnonymousMemory : IDisposable
 {
     private const int Chunk = 1 << 20;
+
+    // One call of process_vm_writev() takes at most MAX_RW_COUNT bytes (include/linux/fs.h).
+    private const ulong MaximumWrite = 0x7ffff000;
 
     private readonly byte* _start;
     private bool _released;
@@ -28,13 +32,10 @@ internal sealed unsafe class AnonymousMemory : IDisposable
     public static AnonymousMemory Map(ulong length) => new(length, Memory.PROT_READ | Memory.PROT_WRITE, 0);
 
     /// <summary>Memory to use, in transparent huge pages where the kernel has them to give.</summary>
-    public static AnonymousMemory MapHuge(ulong length)
-    {
-        AnonymousMemory memory = Map(length);
-        // EINVAL: a kernel without them.
-        SystemCall.Invoke(SystemCall.SYS_madvise, (long)memory.Address, (long)length, Memory.MADV_HUGEPAGE);
-        return memory;
-    }
+    public static AnonymousMemory MapHuge(ulong length) => MapAdvised(length, Memory.MADV_HUGEPAGE);
+
+    /// <summary>Memory to use, in 4 KiB pages whatever the machine's setting for huge ones is.</summary>
+    public static AnonymousMemory MapSmall(ulong length) => MapAdvised(length, Memory.MADV_NOHUGEPAGE);
 
     /// <summary>Addresses only, for something to be mapped over.</summary>
     public static AnonymousMemory Reserve(ulong length) => new(length, Memory.PROT_NONE, Memory.MAP_NORESERVE);
@@ -59,11 +60,42 @@ internal sealed unsafe class AnonymousMemory : IDisposable
         for (ulong offset = 0; offset < Length; offset += PageRange.PageSize) Slice(offset)[0] ^= 0xff;
     }
 
+    /// <summary>process_vm_writev() of all of it to an address of another process.</summary>
+    public void WriteTo(int pid, ulong address)
+    {
+        for (ulong done = 0; done < Length;)
+        {
+            ulong length = Math.Min(MaximumWrite, Length - done);
+            Memory.IoVector local = new() { Base = Address + done, Length = length }, remote = new() { Base = address + done, Length = length };
+            done += (ulong)SystemCall.InvokeUninterrupted(SystemCall.SYS_process_vm_writev, pid, (long)&local, 1, (long)&remote, 1)
+                .OrThrow("process_vm_writev", pid);
+        }
+    }
+
+    /// <summary>To be said after a call that has unmapped it: what may lie at its address since then is somebody else's.</summary>
+    /// <returns>True if it is not there any more.</returns>
+    public bool HandOver()
+    {
+        _released = true;
+        var range = new PageRange(Address, Address + Pages * PageRange.PageSize);
+        ulong mapped = 0;
+        foreach (Vma vma in Maps.Read(Environment.ProcessId)) mapped += vma.Range.Intersect(range).Length;
+        return mapped < range.Length;
+    }
+
     /// <summary>munmap().</summary>
     public void Dispose()
     {
         if (_released) return;
         _released = true;
         Memory.Unmap(Address, Length);
+    }
+
+    private static AnonymousMemory MapAdvised(ulong length, int advice)
+    {
+        AnonymousMemory memory = Map(length);
+        // EINVAL: a kernel without huge pages.
+        SystemCall.Invoke(SystemCall.SYS_madvise, (long)memory.Address, (long)length, advice);
+        return memory;
     }
 }

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using Spectre.Console;
 
 namespace Pvmmap.Cli.Demo;
@@ -29,7 +28,7 @@ internal static class DemoCommand
         };
         Option<bool> json = CommonOptions.Json();
         var command = new Command(
-            "demo", "A page server receives real data and pushes it into another process, which checks it; beside it process_vm_writev().")
+            "demo", "A page server receives real data and gets it into another process: copied, handed over, and with process_vm_writev().")
         {
             path, size, smallPages, json,
         };
@@ -58,11 +57,16 @@ internal static class DemoCommand
         DemoOutcome pushed = DemoRun.Execute(input, DemoMethod.Release, smallPages);
         Check(console, pushed.Equal, "the target read all of it: SHA-256 equal");
 
-        Say(console, $"3. process_vm_writev(), the page server releases its memory at once");
+        Say(console, $"3. process_vm_mmap() with PVMMAP_MOVE, the page server hands its memory over");
+        DemoOutcome moved = DemoRun.Execute(input, DemoMethod.HandOver, smallPages);
+        Check(console, moved.Measured.SourceUnmapped, "when the call had returned the page server had its range no more");
+        Check(console, moved.Equal, "the target read all of it: SHA-256 equal");
+
+        Say(console, $"4. process_vm_writev(), the page server releases its memory at once");
         DemoOutcome written = DemoRun.Execute(input, DemoMethod.Write, smallPages);
         Check(console, written.Equal, "the target read all of it: SHA-256 equal");
 
-        DemoReport report = DemoReport.From(input, kept, pushed, written);
+        DemoReport report = DemoReport.From(input, kept, pushed, moved, written);
         if (json) JsonOutput.Write(report, JsonOutput.Plain.DemoReport);
         else Render(report, console);
         return report.Passed ? ExitCode.Done : ExitCode.Failed;
@@ -70,20 +74,27 @@ internal static class DemoCommand
 
     internal static void Render(DemoReport report, IAnsiConsole console)
     {
-        DemoReport.Run mmap = report.ProcessVmMmap, writev = report.ProcessVmWritev;
-        var table = new Table().Border(TableBorder.Rounded).AddColumn("")
-            .AddColumn(new TableColumn("process_vm_mmap").RightAligned()).AddColumn(new TableColumn("process_vm_writev").RightAligned());
-        void Row(string what, Func<DemoReport.Run, string> figure) => table.AddRow(what, figure(mmap), figure(writev));
+        DemoReport.Run writev = report.ProcessVmWritev, mmap = report.ProcessVmMmap, move = report.ProcessVmMmapMove;
+        var table = new Table().Border(TableBorder.Rounded).AddColumn("");
+        foreach (string way in (string[])["process_vm_writev\n", "process_vm_mmap\ncopied", "process_vm_mmap\nPVMMAP_MOVE"])
+        {
+            table.AddColumn(new TableColumn(way).RightAligned());
+        }
+
+        void Row(string what, Func<DemoReport.Run, string> figure) => table.AddRow(what, figure(writev), figure(mmap), figure(move));
         Row("the call took", run => Time(run.CallUs));
         Row("every page in place after", run => Time(run.CompleteUs));
         Row("checked by the target after", run => Time(run.VerifiedUs));
-        Row("peak memory, both together", run => $"{Figures.Bytes(run.PeakBytes)} ({Figures.Ratio(run.PeakToData)} x data)");
+        Row("peak memory, both together", run => Figures.Bytes(run.PeakBytes));
+        Row("... in times the data", run => Figures.Ratio(run.PeakToData));
         Row("equal", run => run.Equal ? "yes" : "NO");
         console.WriteLine();
         console.Write(table);
-        Say(console, $"The call returned {Times(report.CallRatio, "sooner", "later")} than process_vm_writev().");
-        string once = Figures.Ratio(mmap.PeakToData), twice = Figures.Ratio(writev.PeakToData);
-        Say(console, $"At its peak the pair held {once} times the data, with process_vm_writev() {twice} times.");
+        string copied = Times(report.CallRatio, "sooner", "later"), moved = Times(report.MoveCallRatio, "sooner", "later");
+        Say(console, $"The call returned {copied} than process_vm_writev(), with PVMMAP_MOVE {moved}.");
+        string once = Figures.Ratio(mmap.PeakToData), handed = Figures.Ratio(move.PeakToData), twice = Figures.Ratio(writev.PeakToData);
+        Say(console, $"At its peak the pair held {once} times the data, with PVMMAP_MOVE {handed} times,");
+        Say(console, $"with process_vm_writev() {twice} times.");
         Say(console, $"Peak memory: {report.PeakMethod}.");
         foreach (string note in report.Notes) Say(console, $"Note: {note}");
     }
@@ -91,8 +102,7 @@ internal static class DemoCommand
     /// <summary>Bytes of data that fit into memory twice, which is what process_vm_writev() needs.</summary>
     private static ulong Room()
     {
-        ulong available = File.ReadLines("/proc/meminfo").Where(line => line.StartsWith("MemAvailable:", StringComparison.Ordinal))
-            .Select(line => ulong.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture) * 1024).First();
+        ulong available = MemoryInfo.Read("MemAvailable");
         return (available - Math.Min(available, Headroom)) / 2;
     }
 

@@ -26,6 +26,9 @@ internal sealed record DemoMeasurement
     /// <summary>After the source had written into each page.</summary>
     public bool TargetUnchanged { get; init; }
 
+    /// <summary>When the call had returned its range was no longer mapped in the source.</summary>
+    public bool SourceUnmapped { get; init; }
+
     public IReadOnlyList<string> Notes { get; init; } = [];
 }
 

@@ -18,14 +18,18 @@ internal sealed class MemoryCgroup : MemoryGauge
 
     public override ulong Peak => ulong.Parse(File.ReadAllText(Path.Combine(_path, _peakFile)).Trim(), CultureInfo.InvariantCulture);
 
+    /// <param name="purpose">Part of its name, which nobody else's has.</param>
     /// <returns>null where no cgroup can be made: not root, or the memory controller is not ours to use.</returns>
-    public static MemoryCgroup? TryCreate()
+    public static MemoryCgroup? TryCreate(string purpose)
     {
-        string name = string.Create(CultureInfo.InvariantCulture, $"pvmmap-demo-{Environment.ProcessId}-{Stopwatch.GetTimestamp():x}");
+        string name = string.Create(CultureInfo.InvariantCulture, $"pvmmap-{purpose}-{Environment.ProcessId}-{Stopwatch.GetTimestamp():x}");
         // v1 where it is mounted. On v2 a group that has processes can have no children of its own, so the new one goes below the root.
         return TryCreate(V1Mount + OwnV1Path(), name, "memory.max_usage_in_bytes") ?? TryCreate(V1Mount, name, "memory.max_usage_in_bytes")
             ?? TryCreate(V2Mount, name, "memory.peak");
     }
+
+    /// <summary>Takes a running process in. What it holds already stays charged to where it was; what it gets from now on is charged here.</summary>
+    public void Enter(int pid) => File.WriteAllText(Path.Combine(_path, "cgroup.procs"), pid.ToString(CultureInfo.InvariantCulture));
 
     public override void Dispose()
     {
@@ -48,7 +52,7 @@ internal sealed class MemoryCgroup : MemoryGauge
         }
         catch (IOException e)
         {
-            Failure.Write($"demo: {_path}: {e.Message}; remove it with rmdir");
+            Failure.Write($"{_path}: {e.Message}; remove it with rmdir");
         }
     }
 

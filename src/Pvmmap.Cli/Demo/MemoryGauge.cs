@@ -13,7 +13,7 @@ internal abstract class MemoryGauge : IDisposable
     /// <summary>Bytes, the most that all processes of the gauge held together at any time so far.</summary>
     public abstract ulong Peak { get; }
 
-    public static MemoryGauge Create() => (MemoryGauge?)MemoryCgroup.TryCreate() ?? new PssSampler();
+    public static MemoryGauge Create() => (MemoryGauge?)MemoryCgroup.TryCreate("demo") ?? new PssSampler();
 
     /// <summary>Starts a program with its output redirected to us.</summary>
     public Process Start(string program, IEnumerable<string> arguments)

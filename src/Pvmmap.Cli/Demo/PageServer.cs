@@ -4,7 +4,6 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net.Sockets;
 using System.Text.Json;
-using Pvmmap.Linux;
 using static Pvmmap.Cli.Demo.RestoreTarget;
 
 namespace Pvmmap.Cli.Demo;
@@ -13,12 +12,10 @@ namespace Pvmmap.Cli.Demo;
 /// The demo's page server: receives data over TCP into anonymous memory, asks the target for an address, puts the data there and prints
 /// what it measured.
 /// </summary>
-internal static unsafe class PageServer
+internal static class PageServer
 {
     public const string Name = "demo-page-server";
 
-    // One call of process_vm_writev() takes at most MAX_RW_COUNT bytes (include/linux/fs.h).
-    private const ulong MaximumWrite = 0x7ffff000;
     private const int ReceiveBufferBytes = 1 << 20;
 
     public static Command CreateCommand()
@@ -42,7 +39,8 @@ internal static unsafe class PageServer
         DemoMeasurement measured = method switch
         {
             DemoMethod.Keep => PushAndKeep(memory, targetPid, target),
-            DemoMethod.Release => PushAndRelease(memory, targetPid, target),
+            DemoMethod.Release => Push(memory, targetPid, target, MmapFlags.None),
+            DemoMethod.HandOver => Push(memory, targetPid, target, MmapFlags.Move),
             _ => WriteAndRelease(memory, targetPid, target),
         };
         Console.Out.WriteLine(JsonSerializer.Serialize(measured, DemoJson.Default.DemoMeasurement));
@@ -57,7 +55,7 @@ internal static unsafe class PageServer
         Span<byte> header = stackalloc byte[sizeof(ulong)];
         for (int got = 0; got < header.Length;) got += ReceiveSome(sender, header[got..]);
         ulong length = BinaryPrimitives.ReadUInt64LittleEndian(header);
-        AnonymousMemory memory = smallPages ? AnonymousMemory.Map(length) : AnonymousMemory.MapHuge(length);
+        AnonymousMemory memory = smallPages ? AnonymousMemory.MapSmall(length) : AnonymousMemory.MapHuge(length);
         for (ulong offset = 0; offset < memory.Length;) offset += (ulong)ReceiveSome(sender, memory.Slice(offset));
         return memory;
     }
@@ -95,13 +93,14 @@ internal static unsafe class PageServer
         };
     }
 
-    /// <summary>As a page server would: push, release, and the target uses its memory from then on.</summary>
-    private static DemoMeasurement PushAndRelease(AnonymousMemory memory, int targetPid, LineSocket target)
+    /// <summary>As a page server would: push, release (a move has done that), and the target uses its memory from then on.</summary>
+    private static DemoMeasurement Push(AnonymousMemory memory, int targetPid, LineSocket target, MmapFlags mode)
     {
         ulong address = Address(target.Ask($"{Requests.Reserve} {memory.Length}"));
         long start = Stopwatch.GetTimestamp();
-        MmapResult result = ProcessVm.Mmap(-targetPid, memory.Address, memory.Length, address, MmapFlags.Fixed);
+        MmapResult result = ProcessVm.Mmap(-targetPid, memory.Address, memory.Length, address, MmapFlags.Fixed | mode);
         TimeSpan call = Stopwatch.GetElapsedTime(start);
+        bool unmapped = mode == MmapFlags.Move && memory.HandOver();
         memory.Dispose();
         target.Send($"{Requests.Check}");
         using Duplication fill = result.Duplication;
@@ -117,6 +116,7 @@ internal static unsafe class PageServer
             Verified = Stopwatch.GetElapsedTime(start),
             TargetStopped = result.TargetStopTime,
             Sha256 = seen,
+            SourceUnmapped = unmapped,
             Notes = result.Notes,
         };
     }
@@ -125,19 +125,11 @@ internal static unsafe class PageServer
     {
         ulong address = Address(target.Ask($"{Requests.Map} {memory.Length}"));
         long start = Stopwatch.GetTimestamp();
-        for (ulong done = 0; done < memory.Length;) done += WriteSome(memory, targetPid, address, done);
+        memory.WriteTo(targetPid, address);
         TimeSpan call = Stopwatch.GetElapsedTime(start);
         memory.Dispose();
         string seen = target.Ask($"{Requests.Check}");
         return new DemoMeasurement { Address = address, Call = call, Complete = call, Verified = Stopwatch.GetElapsedTime(start), Sha256 = seen };
-    }
-
-    private static ulong WriteSome(AnonymousMemory memory, int targetPid, ulong address, ulong done)
-    {
-        ulong length = Math.Min(MaximumWrite, memory.Length - done);
-        Memory.IoVector local = new() { Base = memory.Address + done, Length = length }, remote = new() { Base = address + done, Length = length };
-        return (ulong)SystemCall.InvokeUninterrupted(SystemCall.SYS_process_vm_writev, targetPid, (long)&local, 1, (long)&remote, 1)
-            .OrThrow("process_vm_writev", targetPid);
     }
 
     private static ulong Address(string answer) => ulong.Parse(answer, CultureInfo.InvariantCulture);

@@ -1,4 +1,5 @@
 using Pvmmap.Linux;
+using Pvmmap.Procfs;
 using Pvmmap.Remote;
 
 namespace Pvmmap.Holder;
@@ -10,8 +11,8 @@ namespace Pvmmap.Holder;
 internal sealed unsafe class HolderProcess : IDisposable
 {
     /// <summary>What the holder says over its boot socket.</summary>
-    private const byte Ready = (byte)'R', Serving = (byte)'S';
-    private const byte Begin = (byte)'C', Serve = (byte)'U';
+    private const byte Probing = (byte)'P', Ready = (byte)'R', Serving = (byte)'S';
+    private const byte Begin = (byte)'C', Probed = (byte)'Q', Serve = (byte)'U', End = (byte)'E';
     private const ulong StackBytes = HolderBootArguments.StackBytes;
     private const ulong ArgumentsRoom = 0x400;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -39,6 +40,9 @@ internal sealed unsafe class HolderProcess : IDisposable
 
     public ControlMapping Control { get; }
 
+    /// <summary>Of a move: the attributes of each VMA of the range. Null if only the whole of smaps tells them.</summary>
+    public List<SmapsEntry>? Attributes { get; private init; }
+
     /// <summary>False if a seccomp filter may forbid it what serving takes: its memory can be read, no more.</summary>
     public bool MayServe { get; }
 
@@ -53,7 +57,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         try
         {
             if (!frozen) socket = LoadImage(child, pidfd, range, null);
-            return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket), !frozen);
+            return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket, out _), !frozen);
         }
         catch
         {
@@ -68,7 +72,11 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// Turns a child that shares the memory of the source, which stands still, into the holder of a move. The source is as before until the
     /// target takes the region; if it never does, the holder takes itself away.
     /// </summary>
-    public static HolderProcess Share(StoppedProcess source, FileDescriptor sourcePidfd, PageRange range)
+    /// <param name="source">The source.</param>
+    /// <param name="sourcePidfd">Its pidfd.</param>
+    /// <param name="range">What is to be moved.</param>
+    /// <param name="parts">The same, VMA by VMA.</param>
+    public static HolderProcess Share(StoppedProcess source, FileDescriptor sourcePidfd, PageRange range, IReadOnlyList<PageRange> parts)
     {
         RemoteThread child = source.ForkUnseen(shareMemory: true);
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
@@ -76,7 +84,8 @@ internal sealed unsafe class HolderProcess : IDisposable
         try
         {
             socket = LoadImage(child, pidfd, range, source);
-            return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket, sourcePidfd, source.Pid), mayServe: true);
+            ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts);
+            return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes };
         }
         catch
         {
@@ -90,12 +99,13 @@ internal sealed unsafe class HolderProcess : IDisposable
     }
 
     /// <summary>The same for a move out of this process. No managed code runs in the holder.</summary>
-    public static HolderProcess ShareThisProcess(PageRange range, FileDescriptor ownPidfd) => StartHere(range, mayServe: true, ownPidfd);
+    public static HolderProcess ShareThisProcess(PageRange range, IReadOnlyList<PageRange> parts, FileDescriptor ownPidfd) =>
+        StartHere(range, mayServe: true, ownPidfd, parts);
 
     /// <summary>Forks this process; the child is the holder. No managed code runs in it.</summary>
     public static HolderProcess ForkThisProcess(PageRange range, bool mayServe) => StartHere(range, mayServe, null);
 
-    private static HolderProcess StartHere(PageRange range, bool mayServe, FileDescriptor? sharing)
+    private static HolderProcess StartHere(PageRange range, bool mayServe, FileDescriptor? sharing, IReadOnlyList<PageRange>? parts = null)
     {
         HolderImage code = HolderImage.InThisProcess;
         ulong codeBytes = PageAligned((ulong)code.Code.Length), imageBytes = codeBytes + StackBytes;
@@ -127,7 +137,8 @@ internal sealed unsafe class HolderProcess : IDisposable
             try
             {
                 there.Dispose();
-                return new HolderProcess(pid, pidfd, here, CreateControl(pid, pidfd, here, sharing, Environment.ProcessId), mayServe);
+                ControlMapping control = CreateControl(pid, pidfd, here, out List<SmapsEntry>? attributes, sharing, Environment.ProcessId, parts);
+                return new HolderProcess(pid, pidfd, here, control, mayServe) { Attributes = attributes };
             }
             catch
             {
@@ -263,8 +274,11 @@ internal sealed unsafe class HolderProcess : IDisposable
         if (errno != Errno.None) throw new PvmmapException(errno == Errno.ESRCH ? Errno.EAGAIN : errno, "load the holder", pid, hint: "it was killed");
     }
 
-    private static ControlMapping CreateControl(int pid, FileDescriptor pidfd, FileDescriptor? socket, FileDescriptor? sharedSource = null, int sourcePid = 0)
+    private static ControlMapping CreateControl(
+        int pid, FileDescriptor pidfd, FileDescriptor? socket, out List<SmapsEntry>? attributes, FileDescriptor? sharedSource = null, int sourcePid = 0,
+        IReadOnlyList<PageRange>? parts = null)
     {
+        attributes = null;
         (ControlMapping control, FileDescriptor memfd) = ControlMapping.Create();
         using (memfd)
         {
@@ -277,16 +291,25 @@ internal sealed unsafe class HolderProcess : IDisposable
                 if (sharedSource is null)
                 {
                     UnixSocket.Send(socket, Begin, memfd, pagemap);
+                    Step.Reached(CallStep.ControlSent);
                 }
                 else
                 {
                     using FileDescriptor maps = Files.Open($"/proc/{pid}/maps", Files.O_RDONLY), proc = Files.Open("/proc", Files.O_RDONLY);
                     // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
                     if (IsInOurPidNamespace(pid)) control.Page.SourceOwnPid = sourcePid;
+                    PageRange probes = AskForProbes(control, sourcePid, parts!);
                     UnixSocket.Send(socket, Begin, memfd, pagemap, sharedSource, maps, proc);
+                    Step.Reached(CallStep.ControlSent);
+                    if (Expect(socket, pidfd, pid, control, Ready, Probing) == Ready)
+                    {
+                        Step.Reached(CallStep.HolderReady);
+                        return control;
+                    }
+                    attributes = Smaps.ReadFirst(sourcePid, probes).FindAll(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0);
+                    UnixSocket.Send(socket, Probed);
                 }
-                Step.Reached(CallStep.ControlSent);
-                Expect(socket, pidfd, pid, Ready, control);
+                Expect(socket, pidfd, pid, control, Ready);
                 Step.Reached(CallStep.HolderReady);
                 return control;
             }
@@ -305,12 +328,26 @@ internal sealed unsafe class HolderProcess : IDisposable
     public void BeginServing(FileDescriptor userfaultfd)
     {
         UnixSocket.Send(socket!, Serve, userfaultfd);
-        Expect(socket!, pidfd, Pid, Serving, Control);
+        Expect(socket!, pidfd, Pid, Control, Serving);
     }
 
-    private static void Expect(FileDescriptor socket, FileDescriptor pidfd, int pid, byte message, ControlMapping control)
+    /// <summary>Wants the first VMAs of smaps to be those of the range. Where they will be; empty if there is no room, or the source has locked memory.</summary>
+    private static PageRange AskForProbes(ControlMapping control, int sourcePid, IReadOnlyList<PageRange> parts)
     {
-        if (!Poll.Readable(socket, Patience) || UnixSocket.Receive(socket) != message)
+        const ulong lowest = 0x10000; // vm.mmap_min_addr as it usually is
+        int count = parts.Count;
+        ulong length = 2 * (ulong)count * PageRange.PageSize;
+        if (count > ControlPage.MaximumProbes || Maps.Lowest(sourcePid) is not { } bottom || bottom < lowest + length || ProcessStatus.Read(sourcePid).VmLck != 0) return default;
+        for (int i = 0; i < count; i++) control.Segments[i].Destination = parts[i].Start;
+        control.Page.SegmentCount = (uint)count;
+        control.Page.ProbeArea = lowest;
+        return new PageRange(lowest, lowest + length - PageRange.PageSize);
+    }
+
+    private static byte Expect(FileDescriptor socket, FileDescriptor pidfd, int pid, ControlMapping control, byte message, byte orElse = 0)
+    {
+        byte? received = Poll.Readable(socket, Patience) ? UnixSocket.Receive(socket) : null;
+        if (received is null || (received != message && received != orElse))
         {
             SyscallResult error = new(control.Page.LastError);
             if (error.Errno is Errno.ENOMEM)
@@ -320,6 +357,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             throw new PvmmapException(Errno.EAGAIN, "start the holder", pid,
                 hint: Linux.Pidfd.HasEnded(pidfd) ? "it ended before it could serve (killed, or no memory or task for it)" : "it does not answer");
         }
+        return received.Value;
     }
 
     /// <summary>From now on the holder ends by itself.</summary>
@@ -336,6 +374,16 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
     }
 
+    /// <summary>Lets the background fill begin: the call is made, but for the pages.</summary>
+    public void EndCall()
+    {
+        if (socket is null) return;
+        // Said, not only hung up: a child that this process has forked meanwhile may hold the socket too.
+        UnixSocket.Send(socket, End);
+        socket.Dispose();
+        socket = null;
+    }
+
     /// <summary>Waits for the end of the fill.</summary>
     public DuplicationState AwaitEnd() => FillEnd.Await(pidfd, guardian, Control, Timeout.InfiniteTimeSpan)!.Value;
 
@@ -350,8 +398,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     public void Dispose()
     {
         if (!released && !move) Linux.Pidfd.Kill(pidfd);
-        socket?.Dispose();
-        socket = null;
+        EndCall();
         if (followed) return;
         // One that shares the source's memory clears it up before it ends.
         if (move && !Poll.Readable(pidfd, DeparturePatience)) Linux.Pidfd.Kill(pidfd);

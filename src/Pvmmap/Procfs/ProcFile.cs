@@ -61,6 +61,9 @@ internal sealed class ProcFile : IDisposable
     /// <summary>Reads at a place in the file.</summary>
     public int Read(Span<byte> buffer, ulong offset) => Count(Files.Read(_file, buffer, offset));
 
+    /// <summary>Of maps: asks for the VMA at an address or the next one above it.</summary>
+    public Errno Query(ulong address, Span<byte> name, out ProcmapQuery.Query vma) => ProcmapQuery.Find(_file, address, name, out vma);
+
     public void Dispose() => _file.Dispose();
 
     private int Count(SyscallResult result) => result.Failed ? throw Failure("read", result.Errno, _pid, _path) : (int)result.Value;

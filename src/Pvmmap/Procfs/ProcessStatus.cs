@@ -47,6 +47,9 @@ internal sealed record ProcessStatus
 
     public ulong VmSwap { get; init; }
 
+    /// <summary>Locked bytes (mlock).</summary>
+    public ulong VmLck { get; init; }
+
     /// <summary>Blocked signals; signal N is bit N-1, here and below.</summary>
     public ulong SigBlk { get; init; }
 
@@ -74,7 +77,7 @@ internal sealed record ProcessStatus
         int tgid = 0, pid = 0, ppid = 0, tracer = 0, threads = 0, seccomp = 0;
         uint realUid = 0, effectiveUid = 0, realGid = 0, effectiveGid = 0;
         bool? kthread = null;
-        ulong peak = 0, hwm = 0, rss = 0, swap = 0, blocked = 0, pending = 0, shared = 0, ignored = 0, caught = 0, capabilities = 0;
+        ulong peak = 0, hwm = 0, rss = 0, swap = 0, locked = 0, blocked = 0, pending = 0, shared = 0, ignored = 0, caught = 0, capabilities = 0;
         List<int> nspid = [];
         while (ProcText.NextLine(ref text, out ReadOnlySpan<byte> lineText))
         {
@@ -93,6 +96,7 @@ internal sealed record ProcessStatus
             else if (field.SequenceEqual("VmPeak"u8)) peak = line.Kilobytes();
             else if (field.SequenceEqual("VmHWM"u8)) hwm = line.Kilobytes();
             else if (field.SequenceEqual("VmRSS"u8)) rss = line.Kilobytes();
+            else if (field.SequenceEqual("VmLck"u8)) locked = line.Kilobytes();
             else if (field.SequenceEqual("VmSwap"u8)) swap = line.Kilobytes();
             else if (field.SequenceEqual("Threads"u8)) threads = line.Int32();
             else if (field.SequenceEqual("SigPnd"u8)) pending = line.Hex();
@@ -123,6 +127,7 @@ internal sealed record ProcessStatus
             VmHWM = hwm,
             VmRSS = rss,
             VmSwap = swap,
+            VmLck = locked,
             SigBlk = blocked,
             SigPnd = pending,
             ShdPnd = shared,

@@ -8,6 +8,9 @@ internal static class Smaps
     // The kernel fills at most one page per read, so a larger buffer would not walk more page tables ahead of what is needed.
     private const int Chunk = 4096;
 
+    // Less than one VMA's text: the kernel prints the next VMA when what it has printed is read up.
+    private const int SmallChunk = 256;
+
     private static readonly PageRange s_everything = new(0, ulong.MaxValue);
 
     /// <exception cref="FormatException">A line is not one that the kernel writes.</exception>
@@ -28,7 +31,13 @@ internal static class Smaps
     /// cannot be skipped, for a seq_file finds its place by printing everything up to there.
     /// </remarks>
     /// <exception cref="PvmmapException">ESRCH or EPERM.</exception>
-    public static List<SmapsEntry> Read(int pid, PageRange within)
+    public static List<SmapsEntry> Read(int pid, PageRange within) => Read(pid, within, Chunk);
+
+    /// <summary>The first VMAs of a process, those that overlap <paramref name="within"/>, and hardly a page table of the others.</summary>
+    /// <exception cref="PvmmapException">ESRCH or EPERM.</exception>
+    public static List<SmapsEntry> ReadFirst(int pid, PageRange within) => Read(pid, within, SmallChunk);
+
+    private static List<SmapsEntry> Read(int pid, PageRange within, int chunk)
     {
         var lines = new Lines(within);
         byte[] buffer = ArrayPool<byte>.Shared.Rent(2 * Chunk);
@@ -38,8 +47,8 @@ internal static class Smaps
             int length = 0;
             while (!lines.Passed)
             {
-                if (buffer.Length - length < Chunk) ProcFile.Grow(ref buffer, length);
-                int got = file.Read(buffer.AsSpan(length, Chunk));
+                if (buffer.Length - length < chunk) ProcFile.Grow(ref buffer, length);
+                int got = file.Read(buffer.AsSpan(length, chunk));
                 length += got;
                 int whole = got == 0 ? length : buffer.AsSpan(0, length).LastIndexOf((byte)'\n') + 1;
                 lines.Add(buffer.AsSpan(0, whole));

@@ -38,10 +38,14 @@ internal sealed class SourcePlan
 
     /// <summary>Coverage and kinds as /proc/PID/maps shows them, without attributes: quick, whatever the size. EFAULT names what is wrong.</summary>
     public static SourcePlan FromMaps(int pid, PageRange range) =>
-        Check(pid, range, Maps.Read(pid).Select(vma => new SmapsEntry { Vma = vma }), exact: false);
+        Check(pid, range, Maps.Read(pid, range).Select(vma => new SmapsEntry { Vma = vma }), exact: false);
 
     /// <summary>The same with attributes, from smaps: the kernel walks every page up to the end of the range for that (20 ms/GiB in 4 KiB pages).</summary>
     public static SourcePlan FromSmaps(int pid, PageRange range) => Check(pid, range, Smaps.Read(pid, range));
+
+    /// <summary>The same, from the attributes of each VMA of the range, wherever they were read.</summary>
+    public SourcePlan WithAttributes(int pid, IEnumerable<SmapsEntry> attributes) =>
+        Check(pid, Range, attributes.Zip(Parts, (entry, part) => new SmapsEntry { Vma = entry.Vma with { Range = part }, Flags = entry.Flags, ProtectionKey = entry.ProtectionKey }));
 
     /// <summary>The same on VMAs already read.</summary>
     public static SourcePlan Check(int pid, PageRange range, IEnumerable<SmapsEntry> entries, bool exact = true)

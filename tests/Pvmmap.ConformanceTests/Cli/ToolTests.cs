@@ -9,6 +9,9 @@ public sealed class ToolTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong Length = 16 * MiB;
 
+    /// <summary>The commands that make the call.</summary>
+    public static TheoryData<string> Modes => ["copy", "move"];
+
     [Fact]
     public void Map_lists_the_VMAs_that_the_kernel_lists()
     {
@@ -45,59 +48,86 @@ public sealed class ToolTests(Theatre theatre) : Scene(theatre)
         target.AssertContent(Number(report, "address"), Length, 1);
     }
 
-    [Fact]
-    public void Copy_says_where_the_unaligned_data_is()
+    [Theory]
+    [MemberData(nameof(Modes))]
+    public void The_report_says_where_the_unaligned_data_is(string mode)
     {
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(Length, 1);
-        JsonElement report = Tool.Json($"copy --from {source.Pid} --to {target.Pid} --range 0x{at + 5000:x}+100 --json");
+        byte[] data = source.Read(at + 5000, 100);
+        JsonElement report = Tool.Json($"{mode} --from {source.Pid} --to {target.Pid} --range 0x{at + 5000:x}+100 --json");
         Assert.Equal(Number(report, "address") + ((at + 5000) % Page), Number(report, "data_address"));
-        Assert.Equal(source.Read(at + 5000, 100), target.Read(Number(report, "data_address"), 100));
+        Assert.Equal(data, target.Read(Number(report, "data_address"), 100));
     }
 
     [Fact]
-    public void Copy_in_a_pipe_prints_plain_lines_and_no_progress()
+    public void Move_hands_over_the_range_and_only_the_range()
     {
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(Length, 1);
-        ToolResult result = Tool.Run($"copy --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M");
+        JsonElement report = Tool.Json($"move --from {source.Pid} --to {target.Pid} --range 0x{at + MiB:x}+4M --json");
+        Assert.Equal("complete", Text(report, "state"));
+        target.AssertContent(Number(report, "address"), 4 * MiB, 1, MiB / Page);
+        PageRange moved = new(at + MiB, at + 5 * MiB);
+        Assert.DoesNotContain(Procfs.Maps.Read(source.Pid), vma => vma.Range.Overlaps(moved));
+        source.AssertContent(at, MiB, 1);
+        source.AssertContent(moved.End, at + Length - moved.End, 1, 5 * MiB / Page);
+    }
+
+    [Theory]
+    [MemberData(nameof(Modes))]
+    public void In_a_pipe_there_are_plain_lines_and_no_progress(string mode)
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(Length, 1);
+        ToolResult result = Tool.Run($"{mode} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M");
         Assert.Equal((0, ""), (result.Code, result.Errors));
         Assert.StartsWith("16 MiB at 0x", result.Output, StringComparison.Ordinal);
         Assert.Contains("every page in place after ", result.Output, StringComparison.Ordinal);
         Assert.DoesNotContain('\e', result.Output);
     }
 
-    [Fact]
-    public void Copy_places_exactly_where_it_is_told_or_not_at_all()
+    [Theory]
+    [MemberData(nameof(Modes))]
+    public void It_places_exactly_where_it_is_told_or_not_at_all(string mode)
     {
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(Length, 1), taken = target.MapFilled(Length, 2), free = target.FreeRange(Length);
-        ToolResult refused = Tool.Run($"copy --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --at 0x{taken:x} --fixed-noreplace");
+        ToolResult refused = Tool.Run($"{mode} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --at 0x{taken:x} --fixed-noreplace");
         AssertOneLine(1, "EEXIST", refused);
         target.AssertContent(taken, Length, 2);
+        source.AssertContent(at, Length, 1);
 
-        JsonElement placed = Tool.Json($"copy --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --at {free} --fixed-noreplace --json");
+        JsonElement placed = Tool.Json($"{mode} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --at {free} --fixed-noreplace --json");
         Assert.Equal(free, Number(placed, "address"));
         target.AssertContent(free, Length, 1);
-        placed = Tool.Json($"copy --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --at 0x{taken:x} --fixed --populate --json");
+        at = source.MapFilled(Length, 3); // a move has taken the first
+        placed = Tool.Json($"{mode} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --at 0x{taken:x} --fixed --populate --json");
         Assert.Equal(taken, Number(placed, "address"));
-        target.AssertContent(taken, Length, 1);
+        target.AssertContent(taken, Length, 3);
     }
 
-    [Fact]
-    public void A_lazy_copy_shows_in_ps_and_in_map_until_it_is_done()
+    [Theory]
+    [MemberData(nameof(Modes))]
+    public void A_lazy_fill_shows_in_ps_and_in_map_until_it_is_done(string mode)
     {
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(Length, 1);
-        JsonElement report = Tool.Json($"copy --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --lazy --json");
+        JsonElement report = Tool.Json($"{mode} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --lazy --json");
         Assert.Equal("lazy", Text(report, "state"));
         ulong address = Number(report, "address");
         target.Touch(address, MiB);
 
         JsonElement listed = Assert.Single(Fills(target));
         Assert.Equal(report.GetProperty("holder_pid").GetInt32(), listed.GetProperty("holder_pid").GetInt32());
-        Assert.Equal((Text(report, "address"), "lazy"), (Text(listed, "address"), Text(listed, "state")));
-        Assert.InRange(listed.GetProperty("bytes_to_go").GetUInt64(), 1UL, Length - MiB);
+        Assert.Equal((Text(report, "address"), "lazy", mode), (Text(listed, "address"), Text(listed, "state"), Text(listed, "mode")));
+        Assert.Equal((at, source.Pid), (Number(listed, "source_address"), listed.GetProperty("source_pid").GetInt32()));
+        Assert.Equal("pvmmap-guardian", ProcessStatus.Name(listed.GetProperty("guardian_pid").GetInt32()));
+        ulong toGo = listed.GetProperty("bytes_to_go").GetUInt64();
+        Assert.InRange(toGo, 1UL, Length - MiB);
+        Assert.Equal((Length, Length - toGo), (listed.GetProperty("bytes_total").GetUInt64(), listed.GetProperty("bytes_done").GetUInt64()));
+        Assert.InRange(listed.GetProperty("faults_served").GetUInt64(), 1UL, MiB / Page);
+        Assert.InRange(listed.GetProperty("age_us").GetInt64(), 1L, 60_000_000L);
         JsonElement[] filling = [.. Tool.Json($"map {target.Pid} --json").EnumerateArray().Where(row => row.TryGetProperty("filling", out _))];
         Assert.Contains(filling, row => Number(row, "start") == address
             && row.GetProperty("filling").GetProperty("bytes_to_go").GetUInt64() <= Length - MiB);
@@ -108,13 +138,14 @@ public sealed class ToolTests(Theatre theatre) : Scene(theatre)
         Assert.DoesNotContain(Tool.Json($"map {target.Pid} --json").EnumerateArray(), row => row.TryGetProperty("filling", out _));
     }
 
-    [Fact]
-    public void Ctrl_C_ends_the_watching_and_the_fill_goes_on()
+    [Theory]
+    [MemberData(nameof(Modes))]
+    public void Ctrl_C_ends_the_watching_and_the_fill_goes_on(string mode)
     {
         Puppet source = NewPuppet(), target = NewPuppet();
         const ulong length = 256 * MiB;
         ulong at = source.MapFilled(length, 1);
-        using Tool tool = Tool.Start($"copy --from {source.Pid} --to {target.Pid} --range 0x{at:x}+256M");
+        using Tool tool = Tool.Start($"{mode} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+256M");
         Duplication? fill = null;
         try
         {
@@ -159,12 +190,24 @@ public sealed class ToolTests(Theatre theatre) : Scene(theatre)
     public void Errors_are_one_line_that_says_what_to_do(string line, int code, string expected) =>
         AssertOneLine(code, expected, Tool.Run($"{line}"));
 
-    [Fact]
-    public void The_demo_arrives_whole_and_holds_the_data_little_more_than_once()
+    [Theory]
+    [InlineData("")]
+    [InlineData("--small-pages")]
+    public void The_demo_arrives_whole_in_each_of_its_ways(string pages)
     {
-        JsonElement report = Tool.Json($"demo {Tool.Path} --json");
+        JsonElement report = Tool.Json($"demo {Tool.Path} {pages} --json");
         Assert.True(report.GetProperty("passed").GetBoolean(), report.ToString());
         Assert.Equal((ulong)new FileInfo(Tool.Path).Length, report.GetProperty("bytes").GetUInt64());
+        Assert.True(report.GetProperty("source_unmapped_by_move").GetBoolean());
+        foreach (string way in (string[])["process_vm_writev", "process_vm_mmap", "process_vm_mmap_move"])
+        {
+            JsonElement run = report.GetProperty(way);
+            Assert.True(run.GetProperty("equal").GetBoolean(), way);
+            double call = run.GetProperty("call_us").GetDouble(), complete = run.GetProperty("complete_us").GetDouble();
+            Assert.InRange(call, 1, complete);
+            Assert.InRange(complete, call, run.GetProperty("verified_us").GetDouble());
+            Assert.InRange(run.GetProperty("peak_to_data").GetDouble(), 1, 100);
+        }
     }
 
     private static Duplication? Running(Puppet target)

@@ -84,7 +84,7 @@ public sealed record Cell(bool Move, Way Way, string Step, Victim Victim)
 
     private static bool Has(bool move, FillStep step) => step switch
     {
-        FillStep.PlaceReserved or FillStep.CommitRead or FillStep.CommitWritten or FillStep.PieceMoved or FillStep.RangeMoved or FillStep.RangeSettled
+        FillStep.PageProbed or FillStep.ProbePlaced or FillStep.PageBroughtBack or FillStep.ProbeRestored or FillStep.PlaceReserved or FillStep.CommitRead or FillStep.CommitWritten or FillStep.PieceMoved or FillStep.RangeMoved or FillStep.RangeSettled
             or FillStep.RelocationPublished or FillStep.PlaceUnmapped or FillStep.GuardianEnded or FillStep.ControlUnmapped or FillStep.ImageWatched => move,
         FillStep.RestPoisoned => !move,
         _ => true,

@@ -13,6 +13,8 @@ public sealed class CommandLineTests
     [InlineData("copy --from 1 --to 2 --range 0x1000-0x2000")]
     [InlineData("copy --from 1 --to 2 --range 7f3c10000000-7f3c14000000 --at 0x10000 --fixed --populate --json")]
     [InlineData("copy --from=1 --to=2 --range=0x1000+1M --at=65536 --fixed-noreplace --lazy")]
+    [InlineData("move --from 1 --to 2 --range 7f3c10000000-7f3c14000000")]
+    [InlineData("move --from=1 --to=2 --range=0x1000+1M --at=65536 --fixed-noreplace --lazy")]
     [InlineData("ps --json")]
     [InlineData("doctor")]
     [InlineData("demo")]
@@ -33,6 +35,8 @@ public sealed class CommandLineTests
     [InlineData("copy --from 1 --to 2 --range 0x1000+4K --fixed", "copy: --fixed and --fixed-noreplace need an address; add --at ADDR")]
     [InlineData("copy --from 1 --to 2 --range 0x1000+4K --lazy --populate", "copy: --lazy contradicts --populate; choose one of them")]
     [InlineData("copy --from 1 --to 2 --range 0x1000+4K --move", "see 'pvmmap copy --help'")]
+    [InlineData("move --from 1 --to 2", "move: Option '--range' is required; see 'pvmmap move --help'")]
+    [InlineData("move --from 1 --to 2 --range 0x1000+4K --fixed", "move: --fixed and --fixed-noreplace need an address; add --at ADDR")]
     [InlineData("demo --size 0", "demo: --size: the size '0' is zero; give at least 1 byte")]
     public void What_is_wrong_is_said_in_one_line_with_what_to_do(string line, string expected)
     {
@@ -46,8 +50,19 @@ public sealed class CommandLineTests
     [Fact]
     public void The_processes_of_the_demo_are_no_commands_for_people() =>
         Assert.Equal(
-            ["copy", "demo", "doctor", "map", "ps"],
+            ["copy", "demo", "doctor", "map", "move", "ps"],
             Program.Build().Subcommands.Where(c => !c.Hidden).Select(c => c.Name).Order(StringComparer.Ordinal));
+
+    [Fact]
+    public void Move_has_the_options_of_copy_and_says_that_the_source_loses_the_range()
+    {
+        Command copy = Command("copy"), move = Command("move");
+        Assert.Equal(copy.Options.Select(option => option.Name), move.Options.Select(option => option.Name));
+        Assert.Contains("the source range is unmapped", move.Description, StringComparison.Ordinal);
+        Assert.DoesNotContain("unmapped", copy.Description, StringComparison.Ordinal);
+    }
+
+    private static Command Command(string name) => Program.Build().Subcommands.Single(command => command.Name == name);
 
     private static ParseResult Parse(string line) => Program.Build().Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries));
 }

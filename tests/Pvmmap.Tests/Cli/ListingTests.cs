@@ -34,12 +34,17 @@ public sealed class ListingTests
     [Fact]
     public void Fills_are_listed_with_their_progress()
     {
-        PsCommand.FillRow[] rows = [new(31, 32, 11, 12, "0x7f0000000000", 64 << 20, 64 << 20, 16 << 20, 7, 1_500_000, "filling")];
+        PsCommand.FillRow copy = new(
+            31, 32, 0, 11, 12, "copy", "0x7e0000000000", "0x7f0000000000", 64 << 20, 64 << 20, 48 << 20, 16 << 20, 7, 1_500_000, "filling");
+        PsCommand.FillRow move = copy with { HolderPid = 33, GuardianPid = 34, SentinelPid = 35, Mode = "move", AgeUs = 1200, State = "lazy" };
+        PsCommand.FillRow alone = copy with { GuardianPid = 0 };
         Assert.Equal(
             """
-            HOLDER  SOURCE  TARGET  ADDRESS           SIZE  DONE   TO GO  FAULTS     AGE  STATE
-                31      11      12  0x7f0000000000  64 MiB  75 %  16 MiB       7  1.50 s  filling
+            HOLDER  GUARDS  SOURCE  TARGET  MODE  ADDRESS         FILLED            DONE  FAULTS     AGE  STATE
+                31  32          11      12  copy  0x7f0000000000  48 MiB of 64 MiB  75 %       7  1.50 s  filling
+                33  34,35       11      12  move  0x7f0000000000  48 MiB of 64 MiB  75 %       7  1.2 ms  lazy
+                31  none        11      12  copy  0x7f0000000000  48 MiB of 64 MiB  75 %       7  1.50 s  filling
 
-            """, PsCommand.Render(rows).ToString());
+            """, PsCommand.Render([copy, move, alone]).ToString());
     }
 }

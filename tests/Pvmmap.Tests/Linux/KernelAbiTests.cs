@@ -41,6 +41,7 @@ public class KernelAbiTests
         "BackgroundFill",
         "Boot.Descriptors",
         "Boot.HighestDescriptor",
+        "Boot.Probing",
         "Boot.Ready",
         "Boot.Serving",
         "DeliveredPositions",

@@ -10,6 +10,22 @@ public unsafe class OwnMappingTests
 {
     private const ulong Length = 16 * PageRange.PageSize;
 
+    [Fact]
+    public void Asked_one_by_one_the_mappings_are_those_that_are_printed()
+    {
+        int self = Environment.ProcessId;
+        using Mapping first = new(Memory.MAP_PRIVATE), second = new(Memory.MAP_SHARED);
+        List<Vma> printed = Maps.Read(self);
+        Assert.Equal(printed[0].Range.Start, Maps.Lowest(self));
+        // The runtime maps and unmaps code meanwhile: only what stays is looked at.
+        foreach (Vma vma in printed.Where(vma => vma.Path.EndsWith(".so", StringComparison.Ordinal) || vma.IsSpecial || vma.Range.Overlaps(first.Range) || vma.Range.Overlaps(second.Range)))
+        {
+            // Beyond the end of user addresses (vsyscall) there is nothing to ask for.
+            if (vma.Range.Start >= Memory.AddressSpaceEnd) continue;
+            Assert.Equal([vma], Maps.Read(self, vma.Range));
+        }
+    }
+
     [Theory]
     [InlineData(0, Memory.MADV_DONTFORK, VmFlags.DontCopy)]
     [InlineData(0, Memory.MADV_WIPEONFORK, VmFlags.WipeOnFork)]

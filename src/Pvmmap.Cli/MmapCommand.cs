@@ -3,15 +3,26 @@ using System.Diagnostics;
 
 namespace Pvmmap.Cli;
 
-/// <summary><c>pvmmap copy</c>: duplicates a range of one process into another and follows the fill.</summary>
-internal static class CopyCommand
+/// <summary>
+/// <c>pvmmap copy</c> and <c>pvmmap move</c>: the call between two processes, and its fill followed to the end. They differ in one flag.
+/// </summary>
+internal static class MmapCommand
 {
-    public static Command Create()
+    private const string Watching = "Ctrl-C while it fills ends the display, not the fill.";
+
+    public static Command CreateCopy() => Create(
+        "copy", $"Duplicate a range of one process's memory into another, copy-on-write. {Watching}", MmapFlags.None);
+
+    public static Command CreateMove() => Create(
+        "move", $"Hand a range of one process's memory over to another: the source range is unmapped as part of the call. {Watching}",
+        MmapFlags.Move);
+
+    private static Command Create(string name, string description, MmapFlags mode)
     {
-        Option<int> from = Process("--from", "Process to copy from."), to = Process("--to", "Process to copy into.");
+        Option<int> from = Process("--from", $"Process to {name} from."), to = Process("--to", $"Process to {name} into.");
         var range = new Option<AddressRange>("--range")
         {
-            Description = $"What to copy: {AddressSyntax.Forms}. Rounded outward to whole pages.",
+            Description = $"What to {name}: {AddressSyntax.Forms}. Rounded outward to whole pages.",
             HelpName = "RANGE",
             Required = true,
             CustomParser = ValueParsers.Range,
@@ -28,8 +39,7 @@ internal static class CopyCommand
         var populate = new Option<bool>("--populate") { Description = "Return when every page is in place." };
         var noWait = new Option<bool>("--no-wait") { Description = "Return as soon as the call has; the fill goes on behind it." };
         Option<bool> json = CommonOptions.Json();
-        var command = new Command(
-            "copy", "Duplicate a range of one process's memory into another, copy-on-write. Ctrl-C while it fills ends the display, not the fill.")
+        var command = new Command(name, description)
         {
             from, to, range, at, fixedAt, noReplace, lazy, populate, noWait, json,
         };
@@ -41,11 +51,12 @@ internal static class CopyCommand
         });
         command.SetAction(parsed =>
         {
-            MmapFlags flags = (parsed.GetValue(fixedAt) ? MmapFlags.Fixed : 0) | (parsed.GetValue(noReplace) ? MmapFlags.FixedNoReplace : 0)
+            MmapFlags flags = mode | (parsed.GetValue(fixedAt) ? MmapFlags.Fixed : 0) | (parsed.GetValue(noReplace) ? MmapFlags.FixedNoReplace : 0)
                 | (parsed.GetValue(lazy) ? MmapFlags.Lazy : 0) | (parsed.GetValue(populate) ? MmapFlags.Populate : 0);
             bool follow = !parsed.GetValue(noWait) && !parsed.GetValue(lazy);
             return Run(
-                parsed.GetValue(from), parsed.GetValue(to), parsed.GetValue(range), parsed.GetValue(at) ?? 0, flags, follow, parsed.GetValue(json));
+                name, parsed.GetValue(from), parsed.GetValue(to), parsed.GetValue(range), parsed.GetValue(at) ?? 0, flags, follow,
+                parsed.GetValue(json));
         });
         return command;
     }
@@ -53,7 +64,7 @@ internal static class CopyCommand
     private static Option<int> Process(string name, string description) =>
         new(name) { Description = description, HelpName = "PID", Required = true, CustomParser = ValueParsers.Pid };
 
-    private static int Run(int from, int to, AddressRange range, ulong at, MmapFlags flags, bool follow, bool json)
+    private static int Run(string name, int from, int to, AddressRange range, ulong at, MmapFlags flags, bool follow, bool json)
     {
         long start = Stopwatch.GetTimestamp();
         MmapResult result = ProcessVm.MmapBetween(from, to, range.Start, range.Length, at, flags);
@@ -77,9 +88,9 @@ internal static class CopyCommand
         return state switch
         {
             DuplicationState.TargetGone => Failure.Write(
-                $"copy: process {to} exited or unmapped the range before every page was in place; nothing is left to do"),
+                $"{name}: process {to} exited or unmapped the range before every page was in place; nothing is left to do"),
             DuplicationState.Lost => Failure.Write(
-                $"copy: the holder was destroyed before every page was in place; process {to} gets SIGBUS where one is missing; "
+                $"{name}: the holder was destroyed before every page was in place; process {to} gets SIGBUS where one is missing; "
                 + "unmap the range there"),
             _ => ExitCode.Done,
         };

@@ -1,0 +1,82 @@
+using System.CommandLine;
+using System.Runtime.InteropServices;
+using Pvmmap.Cli;
+
+namespace Pvmmap.Bench;
+
+/// <summary>
+/// ./bench: measures side by side on this machine. 0 when every bound is kept, 1 when one is not or something failed, 2 for a wrong command line.
+/// </summary>
+internal static class Program
+{
+    private static readonly IBenchmark[] s_all = [new MoveBenchmark()];
+
+    private static int Main(string[] args)
+    {
+        ParseResult parsed = Build().Parse(args);
+        if (parsed.Errors.Count > 0)
+        {
+            Failure.Write($"bench: {parsed.Errors[0].Message} See ./bench --help");
+            return ExitCode.Usage;
+        }
+
+        try
+        {
+            return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+        }
+        catch (Exception e) when (e is PvmmapException or IOException or OperationCanceledException or UnauthorizedAccessException)
+        {
+            return Failure.Write(e is OperationCanceledException ? new IOException("bench: interrupted; nothing was written") : e);
+        }
+    }
+
+    internal static RootCommand Build()
+    {
+        var names = new Argument<string[]>("NAME") { Description = "What to measure; all when none is named.", Arity = ArgumentArity.ZeroOrMore };
+        names.AcceptOnlyFromAmong([.. s_all.Select(benchmark => benchmark.Name)]);
+        var list = new Option<bool>("--list") { Description = "List the names and do nothing." };
+        var results = new Option<DirectoryInfo?>("--results")
+        {
+            Description = "Folder for NAME.json and NAME.md; none are written without it.",
+            HelpName = "DIR",
+        };
+        var root = new RootCommand("Measurements of process_vm_mmap() beside what there was before.") { names, list, results };
+        root.SetAction(parsed => parsed.GetValue(list) ? List() : Run(parsed.GetValue(names)!, parsed.GetValue(results)));
+        var worker = new Command(Worker.Command, "A process with memory that does what it is told on its standard input.") { Hidden = true };
+        worker.SetAction(_ =>
+        {
+            // Ctrl-C goes to every process of the terminal's group; who started this one ends it.
+            using var sigint = PosixSignalRegistration.Create(PosixSignal.SIGINT, context => context.Cancel = true);
+            return Worker.Serve(Console.In, Console.Out);
+        });
+        root.Add(worker);
+        return root;
+    }
+
+    private static int List()
+    {
+        var listing = new Listing("NAME", "WHAT");
+        foreach (IBenchmark benchmark in s_all) listing.Add(benchmark.Name, benchmark.Description);
+        Console.Out.Write(listing);
+        return ExitCode.Done;
+    }
+
+    private static int Run(string[] names, DirectoryInfo? results)
+    {
+        // So that cgroups and swap are taken away again before the process ends.
+        using var interrupted = new CancellationTokenSource();
+        void Interrupt(PosixSignalContext context) => (context.Cancel, _) = (true, interrupted.CancelAsync());
+        using var sigint = PosixSignalRegistration.Create(PosixSignal.SIGINT, Interrupt);
+        using var sigterm = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Interrupt);
+        bool met = true;
+        foreach (IBenchmark benchmark in s_all.Where(benchmark => names.Length == 0 || names.Contains(benchmark.Name)))
+        {
+            BenchReport report = Progress.While(say => benchmark.Run(say, interrupted.Token));
+            Rendering.Write(report, Terminal.Output);
+            if (results is not null) ResultFiles.Write(report, results);
+            met &= report.Findings.All(finding => finding.Met != false);
+        }
+
+        return met ? ExitCode.Done : ExitCode.Failed;
+    }
+}

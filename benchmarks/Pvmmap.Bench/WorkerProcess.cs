@@ -1,0 +1,85 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.CompilerServices;
+
+namespace Pvmmap.Bench;
+
+/// <summary>A <see cref="Worker"/> seen from the benchmark that started it. It sits and waits between two calls.</summary>
+internal sealed class WorkerProcess : IDisposable
+{
+    private readonly Process _process;
+
+    public WorkerProcess() => _process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, [Worker.Command])
+    {
+        RedirectStandardInput = true,
+        RedirectStandardOutput = true,
+    })!;
+
+    public int Pid => _process.Id;
+
+    /// <summary>Fresh memory in place of what it had; not a page of it is populated.</summary>
+    /// <returns>Its address.</returns>
+    public ulong Map(ulong length, PageKind kind) => Ask(length, (ulong)kind)[0];
+
+    /// <summary>Addresses without memory, in place of what it had.</summary>
+    /// <returns>The first of them.</returns>
+    public ulong Reserve(ulong length) => Ask(length)[0];
+
+    /// <summary>Unmaps its memory.</summary>
+    public void Release() => Ask();
+
+    /// <summary>Writes every byte of it.</summary>
+    public void Stamp(ulong seed) => Ask(seed);
+
+    /// <returns>Pages in which some byte is not what <see cref="Stamp"/> wrote there (in whichever process).</returns>
+    public ulong WrongPages(ulong seed) => Ask(seed)[0];
+
+    /// <returns>Bytes of it that lie in transparent huge pages.</returns>
+    public ulong HugeBytes() => Ask()[0];
+
+    /// <summary>Asks the kernel to swap out the first bytes.</summary>
+    /// <returns>Bytes that are swapped out then.</returns>
+    public ulong PageOut(ulong length) => Ask(length)[0];
+
+    /// <summary>process_vm_writev() of its memory.</summary>
+    public TimeSpan WriteTo(WorkerProcess target, ulong address) => new((long)Ask((ulong)target.Pid, address)[0]);
+
+    /// <summary>process_vm_mmap() of its memory, and the fill behind it.</summary>
+    public PushTimes Push(WorkerProcess target, ulong address, MmapFlags flags)
+    {
+        ulong[] answer = Ask((ulong)target.Pid, address, (ulong)flags);
+        return new PushTimes(new TimeSpan((long)answer[0]), new TimeSpan((long)answer[1]), answer[2]);
+    }
+
+    public void Dispose()
+    {
+        _process.Kill();
+        _process.WaitForExit();
+        _process.Dispose();
+    }
+
+    private ulong[] Ask([CallerMemberName] string request = "") => Answer(request);
+
+    private ulong[] Ask(ulong a, [CallerMemberName] string request = "") => Answer(string.Create(CultureInfo.InvariantCulture, $"{request} {a}"));
+
+    private ulong[] Ask(ulong a, ulong b, [CallerMemberName] string request = "") =>
+        Answer(string.Create(CultureInfo.InvariantCulture, $"{request} {a} {b}"));
+
+    private ulong[] Ask(ulong a, ulong b, ulong c, [CallerMemberName] string request = "") =>
+        Answer(string.Create(CultureInfo.InvariantCulture, $"{request} {a} {b} {c}"));
+
+    private ulong[] Answer(string line)
+    {
+        _process.StandardInput.WriteLine(line);
+        _process.StandardInput.Flush();
+        string answer = _process.StandardOutput.ReadLine()
+            ?? throw new IOException($"bench: process {Pid} ended when told '{line}'; its message is above, else see dmesg (out of memory?)");
+        return [.. answer.Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(word => ulong.Parse(word, CultureInfo.InvariantCulture))];
+    }
+}
+
+/// <summary>Times from the start of the call, as its caller took them.</summary>
+/// <param name="Call">Until the library returned.</param>
+/// <param name="Complete">Until every page was in place.</param>
+/// <param name="SwappedIn">Pages that the machine read in from swap between the start of the call and its return.</param>
+internal readonly record struct PushTimes(TimeSpan Call, TimeSpan Complete, ulong SwappedIn);
