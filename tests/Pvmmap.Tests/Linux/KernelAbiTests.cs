@@ -66,6 +66,7 @@ public class KernelAbiTests
         "SourceEnd.TurnsBetweenLooks",
         "SegmentTable",
         "Service",
+        "Steps",
         "SystemCalls.AddressSpaceEnd",
         "TakeSelf.BootArgumentsFromEnd",
         "Tracer.SpinRounds",
