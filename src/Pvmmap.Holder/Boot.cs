@@ -8,7 +8,6 @@ internal static unsafe class Boot
 {
     private const long PR_SET_THP_DISABLE = 41;
     private const long RLIMIT_CORE = 4;
-    private const long MSG_NOSIGNAL = 0x4000;
     private const long HighestDescriptor = 65535;
     private const byte Probing = (byte)'P';
     private const byte Ready = (byte)'R';
@@ -90,9 +89,12 @@ internal static unsafe class Boot
             control->BytesTotal = Pagemap.CountBytes(call, start, end);
 
         // Nothing, or no descriptor: the call is given up.
-        if (Receive(call, &received) <= 0)
+        int descriptors = Receive(call, &received);
+        if (descriptors <= 0)
             Departure.Leave(&service, ControlState.TargetGone);
         Kernel.MoveDescriptor(call, received.First, HolderFds.Userfaultfd);
+        if (descriptors > 1)
+            Kernel.MoveDescriptor(call, received.Second, HolderFds.Lifeline);
         Kernel.SetNonblocking(call, HolderFds.Userfaultfd);
         Steps.Reached(call, FillStep.UserfaultfdReceived);
         // Not without need: it walks every page.
@@ -234,7 +236,7 @@ internal static unsafe class Boot
     public static void SendServing(KernelEntry call) => Send(call, Serving);
 
     private static void Send(KernelEntry call, byte message) =>
-        call(SystemCalls.sendto, HolderFds.Socket, (long)&message, 1, MSG_NOSIGNAL, 0, 0);
+        call(SystemCalls.sendto, HolderFds.Socket, (long)&message, 1, Kernel.MSG_NOSIGNAL, 0, 0);
 
     private static bool ReceiveByte(KernelEntry call)
     {

@@ -89,6 +89,9 @@ internal unsafe struct ControlPage
     /// </summary>
     [FieldOffset(0x160)] public uint CallIsOpen;
 
+    /// <summary>As the caller's pid namespace has it; 0: none.</summary>
+    [FieldOffset(0x164)] public int SentinelPid;
+
     // A move: all in the source's address space, which is the holder's and the guardian's too.
     /// <summary>The mapping of the code and its stacks.</summary>
     [FieldOffset(0x110)] public ulong ImageStart;
@@ -183,6 +186,8 @@ internal static class HolderFds
     public const int SourceMaps = 4;
     public const int Proc = 5;
     public const int Userfaultfd = 6;
+    /// <summary>A socket to the sentinel. It closes with the table that holder and guardian share.</summary>
+    public const int Lifeline = 7;
     /// <summary>The guardian's view of the holder: a pidfd.</summary>
     public const int HolderPidfd = 8;
 

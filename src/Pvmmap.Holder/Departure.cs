@@ -14,7 +14,8 @@ internal static unsafe class Departure
     {
         KernelEntry call = service->Call;
         ControlPage* control = service->Control;
-        if (control->Move != 0)
+        bool inSource = control->Move != 0 && !service->IsSentinel;
+        if (inSource)
         {
             AttributeProbe.Restore(service);
             Kernel.Unmap(call, control->ReservedStart, control->ReservedLength);
@@ -25,7 +26,7 @@ internal static unsafe class Departure
             Published.Write(&control->State, state);
         Kernel.Wake(call, &control->State);
         Steps.Reached(call, FillStep.EndPublished);
-        if (control->Move == 0)
+        if (!inSource)
             Kernel.Exit(call, 0);
         ulong image = control->ImageStart;
         ulong length = control->ImageLength;

@@ -15,6 +15,12 @@ internal static unsafe class EntryPoints
         TakeSelf.Run(arguments, (ulong)intermediate);
     }
 
+    [RuntimeExport("sentinel_become")]
+    private static void SentinelBecome(SentinelArguments* arguments) => Sentinel.Become(arguments);
+
+    [RuntimeExport("sentinel_main")]
+    private static void SentinelMain(ulong syscall) => Sentinel.Main((KernelEntry)syscall);
+
     [RuntimeExport("tracer_main")]
     private static void TracerMain(TracerMailbox* mailbox) => Tracer.Run(mailbox);
 }

@@ -196,6 +196,7 @@ internal static unsafe class Events
         if (child == service->Control->ContextCount)
             Published.Write(&service->Control->ContextCount, child + 1);
         Published.Write(&service->Contexts[child].Alive, 1);
+        Sentinel.Announce(service, child, file);
     }
 
     // A child for which there is no room. If it keeps us from poisoning its pages, by events that nobody will read, then it waits.

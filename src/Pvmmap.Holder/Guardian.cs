@@ -68,6 +68,12 @@ internal static unsafe class Guardian
         if (state == ControlState.Starting || state == ControlState.Complete || state == ControlState.TargetGone)
             Kernel.Exit(service->Call, 0);
 
+        PoisonTheRest(service);
+    }
+
+    /// <summary>What is missing raises SIGBUS from now on. Never returns.</summary>
+    public static void PoisonTheRest(Service* service)
+    {
         service->Recovering = true;
         Steps.Reached(service->Call, FillStep.HolderEndSeen);
         RecoverMessages(service);

@@ -39,6 +39,26 @@ internal struct TakeSelfArguments
     public long HolderPid;
 }
 
+/// <summary>What <c>sentinel_become</c> is given.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct SentinelArguments
+{
+    public ulong Syscall;
+    public long Socket;
+    public long Program;
+    /// <summary>The command line, zero-ended.</summary>
+    public NameBytes Name;
+    /// <summary>Result, if it is still there: why it could not become the program, a negated errno.</summary>
+    public long Error;
+}
+
+/// <summary>Room for a short text.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 64)]
+internal struct NameBytes
+{
+    public byte First;
+}
+
 /// <summary>The mailbox through which a thread of the caller has system calls run by the tracer process.</summary>
 [StructLayout(LayoutKind.Explicit, Size = 128)]
 internal struct TracerMailbox
@@ -56,11 +76,15 @@ internal struct TracerMailbox
     /// <summary>The caller's process id: if getppid() differs the caller is gone already.</summary>
     [FieldOffset(72)] public int CallerPid;
     [FieldOffset(80)] public ulong Syscall;
+    [FieldOffset(88)] public ulong CloneCall;
 
     public const long Stop = -1;
 
     /// <summary>A1 points to A2 <see cref="TracerRequest"/>s: run in order up to the first that fails. Result: how many succeeded.</summary>
     public const long List = -2;
+
+    /// <summary>A child that shares the memory, until it becomes a program (CLONE_VFORK): A1 its stack's top, A2 what it calls, A3 with what. Result: its pid.</summary>
+    public const long Spawn = -3;
 }
 
 /// <summary>One of several system calls that the tracer runs in a row, which saves waking it for each.</summary>

@@ -17,4 +17,7 @@ internal struct ImageHeader
     public uint TakeSelf;
     public uint TracerMain;
     public uint CloneCall;
+    public uint SentinelBecome;
+    /// <summary>Entry of the image as a program: no argument, the stack as the kernel makes it.</summary>
+    public uint SentinelStart;
 }

@@ -47,6 +47,7 @@ internal static unsafe class Kernel
     public const long MADV_WIPEONFORK = 18;
     public const long MADV_GUARD_REMOVE = 103;
 
+    public const long MSG_NOSIGNAL = 0x4000;
     public const long O_NONBLOCK = 0x800;
     public const long O_CLOEXEC = 0x80000;
     private const long F_GETFL = 3;

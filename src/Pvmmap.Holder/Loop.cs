@@ -174,7 +174,8 @@ internal static unsafe class Loop
         bool stranger = false;
         for (int file = 0; service->Control->Withheld != 0 && file < HighestDescriptor; file++)
         {
-            if (file == HolderFds.Control || file == HolderFds.Pagemap || file == HolderFds.HolderPidfd || file == HolderFds.SourceMaps || file == HolderFds.Proc)
+            if (file == HolderFds.Control || file == HolderFds.Pagemap || file == HolderFds.HolderPidfd || file == HolderFds.SourceMaps || file == HolderFds.Proc
+                || file == HolderFds.Lifeline)
                 continue;
             if (Delivery.IsGone(service, file))
                 Kernel.Close(service->Call, file);

@@ -15,6 +15,8 @@ internal unsafe struct Service
     public bool Recovering;
     /// <summary>A guardian in the place of its holder: there is no other one.</summary>
     public bool IsGuardian;
+    /// <summary>The last of all: it has neither the range nor the source's memory.</summary>
+    public bool IsSentinel;
     /// <summary>A madvise() of ours failed: pages stay in the holder after delivery, so the page table is no list of what is left.</summary>
     public bool DropFailed;
     /// <summary>The kernel was short of memory: pause before trying again.</summary>
@@ -63,6 +65,7 @@ internal unsafe struct Service
         service->Control = control;
         service->Recovering = false;
         service->IsGuardian = false;
+        service->IsSentinel = false;
         service->Counted = 0;
         service->CountedBytes = 0;
         service->SourceReleased = false;

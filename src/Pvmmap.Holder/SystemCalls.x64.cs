@@ -40,6 +40,7 @@ internal static class SystemCalls
     public const long dup3 = 292;
     public const long prlimit64 = 302;
     public const long kcmp = 312;
+    public const long execveat = 322;
     public const long userfaultfd = 323;
     public const long pkey_mprotect = 329;
     public const long pidfd_open = 434;

@@ -7,6 +7,8 @@ internal enum CallStep
 
     /// <summary>Arguments, processes, permissions and the source's mappings have been looked at; nothing has been touched.</summary>
     Checked,
+    /// <summary>The sentinel exists.</summary>
+    SentinelStarted,
     /// <summary>The source's threads stand still; it has nothing of ours in it.</summary>
     SourceStopped,
     /// <summary>The way back lies on the source's stack; the pages it leads to are not there yet.</summary>
@@ -69,6 +71,8 @@ internal enum CallStep
     RegionDescribed,
     /// <summary>The holder has the userfaultfd and answers; it no longer needs us.</summary>
     HolderServes,
+    /// <summary>The sentinel watches over the region.</summary>
+    SentinelReady,
     /// <summary>The next step makes the region the target's own.</summary>
     CommitPrepared,
     /// <summary>The first of several pieces is in place.</summary>

@@ -46,6 +46,9 @@ public sealed class Duplication : IDisposable
     /// <summary>The process that watches over the holder, named pvmmap-guardian; 0 if there is none any more.</summary>
     public int GuardianPid => HolderPid == 0 ? 0 : GuardianProcess.Find(HolderPid) ?? 0;
 
+    /// <summary>The process behind both, named pvmmap-sentinel: if holder and guardian are destroyed together, it makes missing pages raise SIGBUS. 0 if there is none.</summary>
+    public int SentinelPid => control.Page.SentinelPid;
+
     /// <summary>First address taken, in the source; a multiple of the page size.</summary>
     public ulong SourceAddress { get; }
 

@@ -18,6 +18,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private readonly List<string> notes = [];
     private TimeSpan sourceStopTime, targetStopTime;
     private TracerProcess? tracer;
+    private SentinelProcess? sentinel;
 
     private PageRange Destination => new(destination, destination + source.Length);
 
@@ -35,6 +36,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         Step.Reached(CallStep.Checked);
         try
         {
+            sentinel = SentinelProcess.Start(Tracer, targetPid, out string? alone);
+            if (alone is not null) notes.Add(alone);
+            Step.Reached(CallStep.SentinelStarted);
             if (IsMove) return Move(from, to, plan);
             using HolderProcess holder = Take(from, ref plan);
             Place(to, plan, holder, out Region region);
@@ -42,6 +46,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
         finally
         {
+            sentinel?.Dispose();
             tracer?.Dispose();
         }
     }
@@ -158,6 +163,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                     target.ClearUndo(undo);
                     return;
                 }
+                if (!filled && sentinel?.AwaitReady() == false)
+                    throw new PvmmapException(Errno.EAGAIN, "start the sentinel", hint: "it was killed");
+                Step.Reached(CallStep.SentinelReady);
                 region.Commit(target, undo, announce: IsMove && !filled);
                 inPlace = true;
                 Step.Reached(CallStep.RegionCommitted);
@@ -230,7 +238,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         if (!mayFillLater) control.Lazy = 0;
         holder.Control.Describe(Segments(region, plan, control.SourceStart));
         Step.Reached(CallStep.RegionDescribed);
-        holder.BeginServing(userfaultfd.Descriptor);
+        holder.BeginServing(userfaultfd.Descriptor, sentinel);
         holder.Release();
         Step.Reached(CallStep.HolderServes);
         return false;

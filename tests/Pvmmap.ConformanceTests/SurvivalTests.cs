@@ -99,6 +99,31 @@ public sealed class SurvivalTests(Theatre theatre) : Scene(theatre)
         source.AssertContent(at, Length, 1);
     }
 
+    public static TheoryData<MmapFlags> Modes => [MmapFlags.None, MmapFlags.Move];
+
+    [Theory]
+    [MemberData(nameof(Modes))]
+    public void Holder_and_guardian_are_killed_at_once_and_there_are_no_zeros(MmapFlags mode)
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(Length, 1);
+        MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy | mode);
+        target.AssertContent(result.Address, MiB, 1);
+        Puppet child = ForkOf(target);
+        Assert.True(Leftovers.IsOurs(result.Duplication.SentinelPid), Describe(result.Duplication));
+        int guardian = result.Duplication.GuardianPid;
+        Libc.Kill(result.Duplication.HolderPid, Libc.SIGKILL);
+        Libc.Kill(guardian, Libc.SIGKILL);
+        AssertEnds(result.Duplication, DuplicationState.Lost);
+        foreach (Puppet each in (Puppet[])[target, child])
+        {
+            each.AssertContent(result.Address, MiB, 1);
+            Census rest = each.Examine(result.Address + 2 * MiB, Length - 2 * MiB, 1, 2 * MiB / Page);
+            Assert.True(rest is { Zero: 0, Wrong: 0, SigBus: > 0 }, rest.ToString());
+        }
+        Eventually.Holds(() => !Leftovers.IsOurs(result.Duplication.SentinelPid), "the sentinel ends");
+    }
+
     [Fact]
     public void The_holder_is_killed_while_a_thread_waits_for_a_page_and_others_run()
     {

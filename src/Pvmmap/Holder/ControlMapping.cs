@@ -22,22 +22,32 @@ internal sealed unsafe class ControlMapping : IDisposable
     /// <summary>The segment table; entries of length 0 are free.</summary>
     public Span<ControlSegment> Segments => new((void*)(at + ControlPage.SegmentsOffset), ControlPage.MaximumSegments);
 
-    /// <summary>Makes a control page; the descriptor is what the holder gets.</summary>
-    public static (ControlMapping Mapping, FileDescriptor Memfd) Create()
+    /// <summary>What holder and sentinel get; null once it is closed here, or if the page was opened and not made.</summary>
+    public FileDescriptor? File { get; private set; }
+
+    /// <summary>Makes a control page.</summary>
+    public static ControlMapping Create()
     {
         FileDescriptor memfd = Memfd.Create(ControlPage.MemfdName, ControlPage.Size);
         try
         {
-            ControlMapping mapping = new(memfd);
+            ControlMapping mapping = new(memfd) { File = memfd };
             mapping.Page.Version = ControlPage.CurrentVersion;
             mapping.Page.Magic = ControlPage.MagicValue;
-            return (mapping, memfd);
+            return mapping;
         }
         catch
         {
             memfd.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Everybody has it who needs it.</summary>
+    public void CloseFile()
+    {
+        File?.Dispose();
+        File = null;
     }
 
     /// <summary>Opens the control page of a running holder. Null if that process is none of our version, or has just ended.</summary>
@@ -81,6 +91,7 @@ internal sealed unsafe class ControlMapping : IDisposable
 
     public void Dispose()
     {
+        CloseFile();
         Unmap();
         GC.SuppressFinalize(this);
     }

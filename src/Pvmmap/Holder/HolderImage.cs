@@ -39,6 +39,11 @@ internal sealed unsafe class HolderImage
 
     public ulong CloneCall => Base + header.CloneCall;
 
+    public ulong SentinelBecome => Base + header.SentinelBecome;
+
+    /// <summary>Where the image begins as a program, from its start.</summary>
+    public ulong SentinelStartOffset => header.SentinelStart;
+
     /// <summary>The same image at another address, perhaps of another process.</summary>
     public HolderImage At(ulong address) => new(Code, address);
 

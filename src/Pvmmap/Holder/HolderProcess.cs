@@ -56,7 +56,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         FileDescriptor? socket = null;
         try
         {
-            if (!frozen) socket = LoadImage(child, pidfd, range, null);
+            if (!frozen) socket = LoadImage(child, pidfd, range, null, out _);
             return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket, out _), !frozen);
         }
         catch
@@ -81,20 +81,44 @@ internal sealed unsafe class HolderProcess : IDisposable
         RemoteThread child = source.ForkUnseen(shareMemory: true);
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
         FileDescriptor? socket = null;
+        PageRange image = default;
         try
         {
-            socket = LoadImage(child, pidfd, range, source);
+            socket = LoadImage(child, pidfd, range, source, out image);
             ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts);
             return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes };
         }
         catch
         {
-            // Still ours: killed. Already on its own: it sees its socket close and leaves nothing behind.
+            // Still ours: killed. Already on its own: it sees its socket close and leaves nothing behind, unless it was killed itself.
             if (socket is null) Linux.Pidfd.Kill(pidfd);
+            else if (Linux.Pidfd.HasEnded(pidfd)) TakeAway(source, image);
             socket?.Dispose();
             Poll.Readable(pidfd, DeparturePatience);
             pidfd.Dispose();
             throw;
+        }
+    }
+
+    // What a holder that was killed has left in the source, which stands still. From the moment there is a guardian that one does it.
+    private static void TakeAway(StoppedProcess source, PageRange image)
+    {
+        try
+        {
+            HolderBootArguments arguments;
+            source.Read(image.End - ArgumentsRoom, new Span<byte>(&arguments, sizeof(HolderBootArguments)));
+            if (arguments.Control != 0)
+            {
+                ControlPage page;
+                source.Read(arguments.Control, new Span<byte>(&page, sizeof(ControlPage)));
+                if (page.GuardianPid != 0) return;
+                source.Invoke(SystemCall.SYS_munmap, (long)arguments.Control, ControlPage.Size);
+            }
+            source.Invoke(SystemCall.SYS_munmap, (long)image.Start, (long)image.Length);
+        }
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN or Errno.EFAULT)
+        {
+            // The source is gone, or the holder had taken it all away; the first error is the one to report.
         }
     }
 
@@ -179,7 +203,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// Maps the code in the stopped child, gives it a socket and lets it run. Returns our end. The image is the child's own, or lies in the memory
     /// that it shares with <paramref name="source"/>.
     /// </summary>
-    private static FileDescriptor LoadImage(RemoteThread child, FileDescriptor pidfd, PageRange range, StoppedProcess? source)
+    private static FileDescriptor LoadImage(RemoteThread child, FileDescriptor pidfd, PageRange range, StoppedProcess? source, out PageRange where)
     {
         HolderImage code = HolderImage.InThisProcess;
         const string doing = "load the holder";
@@ -191,6 +215,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             ? child.Invoke(SystemCall.SYS_mmap, 0, (long)imageBytes, protection, kind, -1, 0)
             : source.InvokeUndoable(SystemCall.SYS_munmap, (long)imageBytes, out undo, SystemCall.SYS_mmap, 0, (long)imageBytes, protection, kind, -1, 0);
         ulong image = (ulong)mapped.OrThrow(doing, child.Tid);
+        where = new PageRange(image, image + imageBytes);
         Step.Reached(CallStep.ImageMapped, child.Tid);
         try
         {
@@ -279,45 +304,42 @@ internal sealed unsafe class HolderProcess : IDisposable
         IReadOnlyList<PageRange>? parts = null)
     {
         attributes = null;
-        (ControlMapping control, FileDescriptor memfd) = ControlMapping.Create();
-        using (memfd)
+        ControlMapping control = ControlMapping.Create();
+        try
         {
-            try
+            control.Page.HolderPid = pid;
+            if (socket is null) return control;
+            Step.ControlMade(control.File!);
+            using FileDescriptor pagemap = Files.Open($"/proc/{pid}/pagemap", Files.O_RDONLY);
+            if (sharedSource is null)
             {
-                control.Page.HolderPid = pid;
-                if (socket is null) return control;
-                Step.ControlMade(memfd);
-                using FileDescriptor pagemap = Files.Open($"/proc/{pid}/pagemap", Files.O_RDONLY);
-                if (sharedSource is null)
-                {
-                    UnixSocket.Send(socket, Begin, memfd, pagemap);
-                    Step.Reached(CallStep.ControlSent);
-                }
-                else
-                {
-                    using FileDescriptor maps = Files.Open($"/proc/{pid}/maps", Files.O_RDONLY), proc = Files.Open("/proc", Files.O_RDONLY);
-                    // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
-                    if (IsInOurPidNamespace(pid)) control.Page.SourceOwnPid = sourcePid;
-                    PageRange probes = AskForProbes(control, sourcePid, parts!);
-                    UnixSocket.Send(socket, Begin, memfd, pagemap, sharedSource, maps, proc);
-                    Step.Reached(CallStep.ControlSent);
-                    if (Expect(socket, pidfd, pid, control, Ready, Probing) == Ready)
-                    {
-                        Step.Reached(CallStep.HolderReady);
-                        return control;
-                    }
-                    attributes = Smaps.ReadFirst(sourcePid, probes).FindAll(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0);
-                    UnixSocket.Send(socket, Probed);
-                }
-                Expect(socket, pidfd, pid, control, Ready);
-                Step.Reached(CallStep.HolderReady);
-                return control;
+                UnixSocket.Send(socket, Begin, control.File!, pagemap);
+                Step.Reached(CallStep.ControlSent);
             }
-            catch
+            else
             {
-                control.Dispose();
-                throw;
+                using FileDescriptor maps = Files.Open($"/proc/{pid}/maps", Files.O_RDONLY), proc = Files.Open("/proc", Files.O_RDONLY);
+                // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
+                if (IsInOurPidNamespace(pid)) control.Page.SourceOwnPid = sourcePid;
+                PageRange probes = AskForProbes(control, sourcePid, parts!);
+                UnixSocket.Send(socket, Begin, control.File!, pagemap, sharedSource, maps, proc);
+                Step.Reached(CallStep.ControlSent);
+                if (Expect(socket, pidfd, pid, control, Ready, Probing) == Ready)
+                {
+                    Step.Reached(CallStep.HolderReady);
+                    return control;
+                }
+                attributes = Smaps.ReadFirst(sourcePid, probes).FindAll(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0);
+                UnixSocket.Send(socket, Probed);
             }
+            Expect(socket, pidfd, pid, control, Ready);
+            Step.Reached(CallStep.HolderReady);
+            return control;
+        }
+        catch
+        {
+            control.Dispose();
+            throw;
         }
     }
 
@@ -325,9 +347,18 @@ internal sealed unsafe class HolderProcess : IDisposable
         new FileInfo($"/proc/{pid}/ns/pid").LinkTarget is { } theirs && theirs == new FileInfo("/proc/self/ns/pid").LinkTarget;
 
     /// <summary>Gives the holder the target's userfaultfd; when this returns, holder and guardian stand and faults are served.</summary>
-    public void BeginServing(FileDescriptor userfaultfd)
+    public void BeginServing(FileDescriptor userfaultfd, SentinelProcess? sentinel)
     {
-        UnixSocket.Send(socket!, Serve, userfaultfd);
+        if (sentinel is null)
+        {
+            UnixSocket.Send(socket!, Serve, userfaultfd);
+        }
+        else
+        {
+            Control.Page.SentinelPid = sentinel.Pid;
+            sentinel.Watch(Control.File!, userfaultfd);
+            UnixSocket.Send(socket!, Serve, userfaultfd, sentinel.Lifeline);
+        }
         Expect(socket!, pidfd, Pid, Control, Serving);
     }
 
@@ -399,6 +430,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     {
         if (!released && !move) Linux.Pidfd.Kill(pidfd);
         EndCall();
+        Control.CloseFile();
         if (followed) return;
         // One that shares the source's memory clears it up before it ends.
         if (move && !Poll.Readable(pidfd, DeparturePatience)) Linux.Pidfd.Kill(pidfd);

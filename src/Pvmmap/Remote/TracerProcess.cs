@@ -29,6 +29,7 @@ internal sealed unsafe class TracerProcess : IDisposable
         mailbox = (TracerMailbox*)memory;
         mailbox->CallerPid = Environment.ProcessId;
         mailbox->Syscall = image.SyscallStub;
+        mailbox->CloneCall = image.CloneCall;
         ulong mask = Signals.BlockAll();
         SyscallResult result;
         try
@@ -70,6 +71,10 @@ internal sealed unsafe class TracerProcess : IDisposable
         fixed (TracerRequest* list = requests)
             return (int)Invoke(patience ?? Patience, TracerMailbox.List, (long)list, requests.Length, 0, 0).Value;
     }
+
+    /// <summary>Starts a child of the tracer on a stack in this process's memory; it is done with that memory when this returns. Its pid, or an errno.</summary>
+    public SyscallResult Spawn(ulong stackTop, ulong function, ulong argument) =>
+        Invoke(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument);
 
     public static TracerRequest PtraceRequest(long request, int tid, long address = 0, long data = 0) =>
         new() { Number = SystemCall.SYS_ptrace, A1 = request, A2 = tid, A3 = address, A4 = data };

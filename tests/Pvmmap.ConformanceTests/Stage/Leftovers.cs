@@ -3,7 +3,7 @@ namespace Pvmmap.ConformanceTests.Stage;
 /// <summary>Looks for holders, guardians and tracers of this run that are still alive. Other runs on the machine have theirs.</summary>
 internal static class Leftovers
 {
-    private static readonly string[] s_names = ["pvmmap-holder", "pvmmap-guardian", "pvmmap-tracer"];
+    private static readonly string[] s_names = ["pvmmap-holder", "pvmmap-guardian", "pvmmap-sentinel", "pvmmap-tracer"];
 
     /// <summary>Fails unless all of them are gone before long.</summary>
     public static void AssertNone(Theatre theatre, IReadOnlyCollection<Duplication> duplications)
@@ -23,6 +23,7 @@ internal static class Leftovers
         foreach (Duplication duplication in duplications)
         {
             if (IsOurs(duplication.HolderPid)) found.Add($"holder {duplication.HolderPid} ({duplication.State}, {duplication.BytesToGo} to go)");
+            if (IsOurs(duplication.SentinelPid)) found.Add($"sentinel {duplication.SentinelPid} ({duplication.State})");
             if (IsOurs(duplication.GuardianPid)) found.Add($"guardian {duplication.GuardianPid} ({duplication.State})");
         }
         foreach (Duplication running in Duplication.Running())

@@ -1,0 +1,133 @@
+using System.Buffers.Binary;
+using System.Text;
+using Pvmmap.Linux;
+using Pvmmap.Remote;
+
+namespace Pvmmap.Holder;
+
+/// <summary>
+/// The third process of a fill, named pvmmap-sentinel: should holder and guardian both be destroyed, it makes what is missing raise SIGBUS. A child
+/// of this process's tracer, and so soon nobody's, with a memory and a program of its own: neither an out-of-memory kill of the source, nor the end
+/// of the source's cgroup or pid namespace, ends it.
+/// </summary>
+internal sealed unsafe class SentinelProcess : IDisposable
+{
+    private const byte Ready = (byte)'R', Begin = (byte)'B';
+    private const int StackBytes = 16 * 1024;
+    private const int LowestDescriptor = 16;
+    private const int CodeOffset = 0x1000;
+    private const ulong LoadAddress = 0x1000_0000;
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
+
+    // Made once for the lifetime of this process; close-on-exec.
+    private static readonly Lazy<FileDescriptor> Program = new(MakeProgram, LazyThreadSafetyMode.PublicationOnly);
+
+    private readonly FileDescriptor socket;
+    private bool asked;
+
+    private SentinelProcess(int pid, FileDescriptor socket)
+    {
+        Pid = pid;
+        this.socket = socket;
+    }
+
+    public int Pid { get; }
+
+    /// <summary>The socket's other end tells it of children, and, closed by all, that nobody serves any more.</summary>
+    public FileDescriptor Lifeline => socket;
+
+    /// <summary>Starts one. Null with a reason where the kernel runs no program out of a memfd.</summary>
+    public static SentinelProcess? Start(TracerProcess tracer, int targetPid, out string? reason)
+    {
+        reason = null;
+        (FileDescriptor here, FileDescriptor there) = UnixSocket.Pair();
+        HolderImage image = HolderImage.InThisProcess;
+        ulong memory = 0;
+        SyscallResult pid = default, error = default;
+        try
+        {
+            using FileDescriptor end = FileDescriptor.From(
+                SystemCall.Invoke(SystemCall.SYS_fcntl, there.Number, FileDescriptor.F_DUPFD_CLOEXEC, LowestDescriptor), "start the sentinel");
+            memory = (ulong)Memory.Map(0, StackBytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS).OrThrow("start the sentinel");
+            SentinelArguments* arguments = (SentinelArguments*)memory;
+            arguments->Syscall = image.SyscallStub;
+            arguments->Socket = end.Number;
+            arguments->Program = Program.Value.Number;
+            Encoding.UTF8.GetBytes($"pvmmap-sentinel (fill of process {targetPid})\0", new Span<byte>(&arguments->Name, sizeof(NameBytes)));
+            pid = tracer.Spawn(memory + StackBytes, image.SentinelBecome, memory);
+            error = new SyscallResult(arguments->Error);
+        }
+        catch
+        {
+            here.Dispose();
+            throw;
+        }
+        finally
+        {
+            there.Dispose();
+            if (memory != 0) Memory.Unmap(memory, StackBytes);
+        }
+        if (!pid.Failed && !error.Failed) return new SentinelProcess((int)pid.Value, here);
+        here.Dispose();
+        pid.OrThrow("start the sentinel", hint: "no task can be created: RLIMIT_NPROC or pids.max");
+        reason = $"no sentinel stands behind holder and guardian ({error.Errno}: no program can be run out of a memfd): if both are killed at once, missing pages read as zeros";
+        return null;
+    }
+
+    /// <summary>Gives it what it needs; it is in place when <see cref="AwaitReady"/> has returned.</summary>
+    public void Watch(FileDescriptor control, FileDescriptor userfaultfd)
+    {
+        UnixSocket.Send(socket, Begin, control, userfaultfd);
+        asked = true;
+    }
+
+    /// <summary>False if it is gone.</summary>
+    public bool AwaitReady() => !asked || (Poll.Readable(socket, Patience) && UnixSocket.Receive(socket) == Ready);
+
+    public void Dispose() => socket.Dispose();
+
+    /// <summary>The image as an ELF executable: one segment, and a stack that is not executable (elf(5)).</summary>
+    private static FileDescriptor MakeProgram()
+    {
+        HolderImage image = HolderImage.InThisProcess;
+        byte[] file = new byte[CodeOffset + image.Code.Length];
+        image.Code.CopyTo(file, CodeOffset);
+        ulong entry = LoadAddress + CodeOffset + image.SentinelStartOffset;
+        ReadOnlySpan<byte> identification = [0x7f, (byte)'E', (byte)'L', (byte)'F', 2, 1, 1];
+        identification.CopyTo(file);
+        Put16(16, 2); // ET_EXEC
+        Put16(18, 62); // EM_X86_64
+        Put32(20, 1);
+        Put64(24, entry);
+        Put64(32, 64); // e_phoff
+        Put16(52, 64);
+        Put16(54, 56);
+        Put16(56, 2); // e_phnum
+        // PT_LOAD, readable and executable
+        Put32(64, 1);
+        Put32(68, 5);
+        Put64(72, CodeOffset);
+        Put64(80, LoadAddress + CodeOffset);
+        Put64(88, LoadAddress + CodeOffset);
+        Put64(96, (ulong)image.Code.Length);
+        Put64(104, (ulong)image.Code.Length);
+        Put64(112, PageRange.PageSize);
+        // PT_GNU_STACK, readable and writable
+        Put32(120, 0x6474e551);
+        Put32(124, 6);
+        Put64(168, 16);
+
+        using FileDescriptor memfd = Memfd.Create("pvmmap-sentinel", 0);
+        fixed (byte* bytes = file)
+        {
+            long written = SystemCall.InvokeUninterrupted(SystemCall.SYS_write, memfd.Number, (long)bytes, file.Length).OrThrow("write the sentinel's program");
+            if (written != file.Length) throw new PvmmapException(Errno.ENOMEM, "write the sentinel's program");
+        }
+        return FileDescriptor.From(
+            SystemCall.Invoke(SystemCall.SYS_fcntl, memfd.Number, FileDescriptor.F_DUPFD_CLOEXEC, LowestDescriptor), "keep the sentinel's program");
+
+        void Put16(int at, ushort value) => BinaryPrimitives.WriteUInt16LittleEndian(file.AsSpan(at), value);
+        void Put32(int at, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(file.AsSpan(at), value);
+        void Put64(int at, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(file.AsSpan(at), value);
+    }
+}
