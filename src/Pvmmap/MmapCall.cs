@@ -163,13 +163,14 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             try
             {
                 filled = Furnish(target, region, plan, holder, out bool mayFillLater);
+                if (!filled && sentinel?.AwaitReady() == false)
+                    throw new PvmmapException(Errno.EAGAIN, "start the sentinel", hint: "it was killed");
+                LeaveSentinel();
                 if (!filled && !mayFillLater && !IsMove)
                 {
                     target.ClearUndo(undo);
                     return;
                 }
-                if (!filled && sentinel?.AwaitReady() == false)
-                    throw new PvmmapException(Errno.EAGAIN, "start the sentinel", hint: "it was killed");
                 Step.Reached(CallStep.SentinelReady);
                 region.Commit(target, undo, announce: IsMove && !filled);
                 inPlace = true;
@@ -180,6 +181,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             }
             catch when (!inPlace)
             {
+                LeaveSentinel();
                 TakeBack(target, region, undo);
                 throw;
             }
@@ -192,6 +194,13 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
     // Within one process it is a duplicate whose original is unmapped: source and target cannot stand still one after the other.
     private bool IsMove => flags.HasFlag(MmapFlags.Move) && sourcePid != targetPid;
+
+    // From here on it knows by itself when nobody serves any more; as long as we had its socket it would wait for us, and the target for it.
+    private void LeaveSentinel()
+    {
+        sentinel?.Dispose();
+        sentinel = null;
+    }
 
     // The first error is the one to report; if the way into the target is gone too, the target undoes it by itself.
     private static void TakeBack(IProcessCalls target, Region region, int undo)
