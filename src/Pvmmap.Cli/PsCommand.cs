@@ -59,7 +59,7 @@ internal static class PsCommand
         {
             ulong total = fill.BytesTotal, toGo = Math.Min(fill.BytesToGo, total);
             return new FillRow(
-                fill.HolderPid, fill.GuardianPid, SentinelPid: 0, fill.SourcePid, fill.TargetPid, fill.IsMove ? "move" : "copy", Figures.Hex(fill.SourceAddress),
+                fill.HolderPid, fill.GuardianPid, fill.SentinelPid, fill.SourcePid, fill.TargetPid, fill.IsMove ? "move" : "copy", Figures.Hex(fill.SourceAddress),
                 Figures.Hex(fill.Address), fill.Length, total, total - toGo, toGo, fill.FaultsServed, (long)fill.Age.TotalMicroseconds,
                 fill.State.Word());
         }

@@ -42,6 +42,7 @@ internal static unsafe class AttributeProbe
             Published.Write(&control->Probed, i + 1);
             if (result >= 0)
                 result = Move(call, page, At(area, i), Kernel.MREMAP_DONTUNMAP);
+            Steps.Reached(call, FillStep.PageProbed);
             if (result < 0)
             {
                 Restore(service);
@@ -63,6 +64,7 @@ internal static unsafe class AttributeProbe
         {
             if (Relocation.HasArrived(call, At(area, i)))
                 Move(call, At(area, i), service->Segments[i].Destination, 0);
+            Steps.Reached(call, FillStep.PageBroughtBack);
         }
         Published.Write(&control->Probed, 0);
         Kernel.Unmap(call, area, AreaLength(control));

@@ -35,12 +35,14 @@ internal static unsafe class BackgroundFill
         Outcome outcome = Deliver(service, run.Start, run.End);
         if (outcome != Outcome.Done)
             return outcome == Outcome.Gone;
+        Steps.Reached(service->Call, FillStep.BatchCopied);
         service->Cursor = run.End;
         // What could be neither delivered nor poisoned must still count as populated when it is touched.
         if (service->Withheld == withheld)
             DropLater(service, run.Start, run.End);
         if (!run.Huge || run.End % HugePageSize == 0)
             DropNow(service);
+        Steps.Reached(service->Call, FillStep.BatchDropped);
         return true;
     }
 
@@ -71,6 +73,7 @@ internal static unsafe class BackgroundFill
             if (result == Kernel.EAGAIN)
                 return;
         }
+        Steps.Reached(service->Call, FillStep.Unregistered);
         // Whoever forks, or moves the range, right now waits for its event to be read. It would wait for ever if it held the userfaultfd itself.
         if (Loop.IsEventOutstanding(service))
             return;

@@ -45,6 +45,7 @@ internal static unsafe class Boot
             Abandon(call, arguments);
 
         ControlPage* control = (ControlPage*)mapped;
+        Steps.Reached(call, FillStep.ControlMapped);
         arguments->Control = (ulong)mapped;
         control->TakenFrom = start;
         control->SourceStart = start;
@@ -60,8 +61,11 @@ internal static unsafe class Boot
             Kernel.Advise(call, (ulong)mapped, (ulong)mapped + ControlPage.Size, Kernel.MADV_DONTFORK);
         }
         long error = StartGuardian(&service, arguments);
+        Steps.Reached(call, FillStep.GuardianStarted);
         if (error >= 0 && move)
             error = Relocation.Reserve(&service);
+        if (move)
+            Steps.Reached(call, FillStep.PlaceReserved);
         if (error < 0)
         {
             control->LastError = error;
@@ -69,13 +73,16 @@ internal static unsafe class Boot
         }
         if (move && AttributeProbe.Place(&service))
         {
+            Steps.Reached(call, FillStep.ProbePlaced);
             Messages.Send(call, Probing);
             bool answered = Messages.Receive(call, &received) >= 0;
             AttributeProbe.Restore(&service);
+            Steps.Reached(call, FillStep.ProbeRestored);
             if (!answered)
                 Departure.Leave(&service, ControlState.TargetGone);
         }
         Messages.Send(call, Ready);
+        Steps.Reached(call, FillStep.ReadySent);
         // While the caller looks at what was taken and prepares the target.
         if (!move)
             control->BytesTotal = Pagemap.CountBytes(call, start, end);
@@ -88,6 +95,7 @@ internal static unsafe class Boot
         if (descriptors > 1)
             Kernel.MoveDescriptor(call, received.Second, HolderFds.Lifeline);
         Kernel.SetNonblocking(call, HolderFds.Userfaultfd);
+        Steps.Reached(call, FillStep.UserfaultfdReceived);
         // Not without need: it walks every page.
         if (control->Unreadable != 0 && !move)
             MakeReadable(&service);
@@ -99,7 +107,9 @@ internal static unsafe class Boot
         control->CallIsOpen = 1;
         control->StartedAt = Kernel.Now(call);
         Published.Write(&control->State, move ? ControlState.Prepared : ControlState.Serving);
+        Steps.Reached(call, FillStep.StatePublished);
         Messages.Send(call, Serving);
+        Steps.Reached(call, FillStep.ServingSent);
         Loop.Run(&service);
     }
 
@@ -220,4 +230,7 @@ internal static unsafe class Boot
     // The lower half of the stack area, which is the last part of the image.
     private static ulong GuardianStackTop(HolderBootArguments* arguments) =>
         arguments->ImageStart + arguments->ImageLength - HolderBootArguments.StackBytes / 2;
+
+    /// <summary>In a guardian that takes over while the call is open: the caller may still wait for this word, and reads no more after it.</summary>
+    public static void SendServing(KernelEntry call) => Messages.Send(call, Serving);
 }

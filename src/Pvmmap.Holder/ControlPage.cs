@@ -115,6 +115,10 @@ internal unsafe struct ControlPage
     [FieldOffset(0x158)] public uint Probed;
     [FieldOffset(0x15c)] public int ProbeGuard;
 
+    /// <summary>For tests: the <see cref="FillStep"/> to stop at, and the one that has been stopped at. Only a build with PVMMAP_STEPS looks here.</summary>
+    [FieldOffset(0x1f8)] public uint StopAt;
+    [FieldOffset(0x1fc)] public uint StoppedAt;
+
     /// <summary>
     /// Where the holder reads userfaultfd messages to: a message taken from the kernel is gone from it, so if the holder dies before it has
     /// acted on one, the guardian finds it here. The event byte of a message is 0 once it has been acted on.

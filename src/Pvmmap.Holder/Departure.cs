@@ -19,18 +19,22 @@ internal static unsafe class Departure
         {
             AttributeProbe.Restore(service);
             Kernel.Unmap(call, control->ReservedStart, control->ReservedLength);
+            Steps.Reached(call, FillStep.PlaceUnmapped);
         }
         control->EndedAt = Kernel.Now(call);
         if (!ControlState.IsFinal(Published.Read(&control->State)))
             Published.Write(&control->State, state);
         Kernel.Wake(call, &control->State);
+        Steps.Reached(call, FillStep.EndPublished);
         if (!inSource)
             Kernel.Exit(call, 0);
         ulong image = control->ImageStart;
         ulong length = control->ImageLength;
         if (!service->Recovering && !service->IsGuardian)
             EndGuardian(call, control);
+        Steps.Reached(call, FillStep.GuardianEnded);
         Kernel.Unmap(call, (ulong)control, ControlPage.Size);
+        Steps.Reached(call, FillStep.ControlUnmapped);
         Vanish(call, image, length);
     }
 
@@ -56,6 +60,7 @@ internal static unsafe class Departure
         // Without one the image stays behind, some pages of the source.
         if (watch < 0)
             Kernel.Exit(call, 0);
+        Steps.Reached(call, FillStep.ImageWatched);
         Kernel.MoveDescriptor(call, watch, 0);
         call(SystemCalls.close_range, 1, uint.MaxValue, 0, 0, 0, 0);
         // The default action of SIGALRM ends the process without a core dump; the source may have a handler.

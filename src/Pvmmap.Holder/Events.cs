@@ -27,7 +27,10 @@ internal static unsafe class Events
             {
                 UserfaultMessage* message = service->Messages + i;
                 if (message->Event == Userfaultfd.EventPagefault && faults && Service.IsAlive(service, context))
+                {
+                    Steps.Reached(service->Call, FillStep.FaultRead);
                     Faults.Serve(service, context, message->To);
+                }
                 Published.Write(&message->Event, 0);
             }
             if (count < ControlPage.MaximumMessages)
@@ -47,21 +50,45 @@ internal static unsafe class Events
                 continue;
             if (Relocation.IsAwaited(service) && Relocation.IsCommit(service, message))
             {
+                Steps.Reached(service->Call, FillStep.CommitRead);
                 Published.Write(&service->Control->Committed, 1);
+                Steps.Reached(service->Call, FillStep.CommitWritten);
                 Relocation.Consume(message);
                 Relocation.Commit(service);
                 if (message->Event == 0)
                     continue;
             }
-            if (kind == Userfaultfd.EventFork)
-                Fork(service, context, (int)message->Descriptor);
-            else if (kind == Userfaultfd.EventRemap)
-                Remap(service, context, message->From, message->To, message->Length);
-            else if (kind == Userfaultfd.EventRemove)
-                Remove(service, context, message->From, message->To);
-            else if (kind == Userfaultfd.EventUnmap)
-                Unmap(service, context, message->From, message->To);
+            Act(service, context, message);
             Published.Write(&message->Event, 0);
+        }
+    }
+
+    private static void Act(Service* service, uint context, UserfaultMessage* message)
+    {
+        KernelEntry call = service->Call;
+        if (message->Event == Userfaultfd.EventFork)
+        {
+            Steps.Reached(call, FillStep.ForkRead);
+            Fork(service, context, (int)message->Descriptor);
+            Steps.Reached(call, FillStep.ForkApplied);
+        }
+        else if (message->Event == Userfaultfd.EventRemap)
+        {
+            Steps.Reached(call, FillStep.RemapRead);
+            Remap(service, context, message->From, message->To, message->Length);
+            Steps.Reached(call, FillStep.RemapApplied);
+        }
+        else if (message->Event == Userfaultfd.EventRemove)
+        {
+            Steps.Reached(call, FillStep.RemoveRead);
+            Remove(service, context, message->From, message->To);
+            Steps.Reached(call, FillStep.RemoveApplied);
+        }
+        else if (message->Event == Userfaultfd.EventUnmap)
+        {
+            Steps.Reached(call, FillStep.UnmapRead);
+            Unmap(service, context, message->From, message->To);
+            Steps.Reached(call, FillStep.UnmapApplied);
         }
     }
 
@@ -82,7 +109,9 @@ internal static unsafe class Events
                 continue;
             ulong source = segment->Source + (first - segment->Destination);
             bool content = segment->Zero == SegmentTable.Content;
-            if (SegmentTable.Cut(service, i, first, last, mayStay) && content)
+            bool cut = SegmentTable.Cut(service, i, first, last, mayStay);
+            Steps.Reached(service->Call, FillStep.UnmapHalfApplied);
+            if (cut && content)
                 Delivery.Forget(service, source, source + (last - first));
         }
     }
@@ -103,6 +132,7 @@ internal static unsafe class Events
             else
             {
                 SegmentTable.AddZero(service, context, first, last, SegmentTable.Zero);
+                Steps.Reached(service->Call, FillStep.RemoveHalfApplied);
                 SegmentTable.Cut(service, i, first, last, mayStay: false);
             }
             Delivery.Forget(service, source, source + (last - first));
@@ -132,6 +162,7 @@ internal static unsafe class Events
             ulong source = segment->Source + (first - segment->Destination);
             bool content = segment->Zero == SegmentTable.Content;
             bool tracked = SegmentTable.AddOrPoison(service, context, destination, source, last - first, segment->Zero);
+            Steps.Reached(service->Call, FillStep.RemapHalfApplied);
             SegmentTable.Cut(service, i, first, last, mayStay: false);
             if (!tracked && content)
                 Delivery.Forget(service, source, source + (last - first));
@@ -158,6 +189,7 @@ internal static unsafe class Events
         }
         Kernel.SetNonblocking(service->Call, file);
         CopySegments(service, parent, child);
+        Steps.Reached(service->Call, FillStep.ForkHalfApplied);
         // What the parent has, the child has too.
         (&service->Delivered.First)[child] = (&service->Delivered.First)[parent];
         service->Contexts[child].Fd = file;

@@ -81,10 +81,12 @@ internal static unsafe class Faults
             result = Userfaultfd.Copy(service->Call, file, page, source, Kernel.PageSize);
         if (result > 0)
         {
+            Steps.Reached(service->Call, FillStep.FaultCopied);
             // Part of a huge page frees nothing: in the background fill the whole of it is dropped at once.
             bool later = huge && BackgroundFill.IsWanted(service);
             if (!later && Service.CountAlive(service) == 1)
                 Delivery.Drop(service, source, source + (ulong)result);
+            Steps.Reached(service->Call, FillStep.FaultDropped);
             return Outcome.Done;
         }
         if (result == Kernel.EEXIST || result == Kernel.ENOENT)

@@ -79,6 +79,11 @@ namespace System
     }
 }
 
+namespace System.Diagnostics
+{
+    public sealed class ConditionalAttribute(string conditionString) : Attribute;
+}
+
 namespace System.Runtime
 {
     internal sealed class RuntimeExportAttribute(string entry) : Attribute;

@@ -21,15 +21,19 @@ internal static unsafe class Guardian
         Service service;
         Service.Initialize(&service, call, (ControlPage*)arguments->Control);
         AwaitEndOfHolder(&service);
+        Steps.Reached(call, FillStep.HolderEndSeen);
         service.Recovering = true;
         uint state = Published.Read(&service.Control->State);
         // It was killed before anything was done, or when all was done but the clearing away.
         if (state == ControlState.Starting || ControlState.IsFinal(state))
             Departure.Leave(&service, state == ControlState.Starting ? ControlState.TargetGone : state);
         Kernel.SetName(call, 0x682d_7061_6d6d_7670, 0x7265_646c_6f); // "pvmmap-holder"
+        if (state == ControlState.Prepared && service.Control->CallIsOpen != 0)
+            Boot.SendServing(call);
         if (service.Control->Committed != 0 && state == ControlState.Prepared)
             Relocation.Resume(&service);
         RecoverMessages(&service);
+        Steps.Reached(call, FillStep.MessagesRecovered);
         service.Recovering = false;
         service.IsGuardian = true;
         service.Cursor = service.Control->SourceStart;
@@ -60,7 +64,8 @@ internal static unsafe class Guardian
     {
         AwaitEndOfHolder(service);
         uint state = Published.Read(&service->Control->State);
-        if (state == ControlState.Complete || state == ControlState.TargetGone)
+        // Starting: the caller has not been told that it serves, and takes the region back.
+        if (state == ControlState.Starting || state == ControlState.Complete || state == ControlState.TargetGone)
             Kernel.Exit(service->Call, 0);
 
         PoisonTheRest(service);
@@ -70,10 +75,13 @@ internal static unsafe class Guardian
     public static void PoisonTheRest(Service* service)
     {
         service->Recovering = true;
+        Steps.Reached(service->Call, FillStep.HolderEndSeen);
         RecoverMessages(service);
+        Steps.Reached(service->Call, FillStep.MessagesRecovered);
         do
             PoisonAll(service);
         while (Loop.IsEventOutstanding(service));
+        Steps.Reached(service->Call, FillStep.RestPoisoned);
         // Without UFFDIO_POISON the only thing better than zeros is to let them wait, for as long as there is anybody.
         if (service->Control->Withheld != 0)
             Hold(service);

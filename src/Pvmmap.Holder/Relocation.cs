@@ -101,6 +101,7 @@ internal static unsafe class Relocation
             ulong done = control->Moved;
             if (piece > length - done)
                 piece = length - done;
+            Steps.Halve(call, FillStep.PieceMoved, &piece);
             Published.Write(&control->Moving, piece);
             long result = call(
                 SystemCalls.mremap, (long)(from + done), (long)piece, (long)piece, Kernel.MREMAP_MAYMOVE | Kernel.MREMAP_FIXED, (long)(to + done), 0);
@@ -116,12 +117,16 @@ internal static unsafe class Relocation
             if (result < 0 && result != Kernel.EFAULT)
                 LeaveToSource(service, done, piece, result);
             Published.Write(&control->Moved, done + piece);
+            Steps.Reached(call, FillStep.PieceMoved);
             piece *= 2;
         }
         Published.Write(&control->Moving, 0);
+        Steps.Reached(call, FillStep.RangeMoved);
         Settle(service);
+        Steps.Reached(call, FillStep.RangeSettled);
         Published.Write(&control->State, ControlState.Serving);
         Kernel.Wake(call, &control->State);
+        Steps.Reached(call, FillStep.RelocationPublished);
     }
 
     private static void Settle(Service* service)

@@ -13,6 +13,7 @@ internal static class SystemCalls
     public const long rt_sigprocmask = 14;
     public const long ioctl = 16;
     public const long pread64 = 17;
+    public const long pwrite64 = 18;
     public const long sched_yield = 24;
     public const long mremap = 25;
     public const long madvise = 28;

@@ -29,16 +29,24 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         using Participant from = Participant.Open(sourcePid, "source"), to = Participant.Open(targetPid, "target");
         from.CheckPermission();
         to.CheckPermission();
+        Step.Begin(sourcePid, IsMove);
         SourcePlan plan = SourcePlan.FromMaps(sourcePid, source);
         if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid, Destination).Count > 0)
             throw new PvmmapException(Errno.EEXIST, "map the destination", targetPid, Destination, "something is mapped there (FIXED_NOREPLACE)");
+        Step.Reached(CallStep.Checked);
         try
         {
             sentinel = SentinelProcess.Start(Tracer, targetPid, out string? alone);
             if (alone is not null) notes.Add(alone);
+            Step.Reached(CallStep.SentinelStarted);
             if (IsMove) return Move(from, to, plan);
             using HolderProcess holder = Take(from, ref plan);
             Place(to, plan, holder, out Region region);
+            if (flags.HasFlag(MmapFlags.Move))
+            {
+                Visit(to, everyThread: false, process => process.Invoke(SystemCall.SYS_munmap, (long)source.Start, (long)source.Length)
+                    .OrThrow("release the source range", sourcePid, source));
+            }
             return Result(region, plan, holder);
         }
         finally
@@ -63,6 +71,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 using IProcessCalls calls = (IProcessCalls?)stopped ?? new OwnProcess();
                 if (!UserfaultfdProbe.IsGuarded(calls, Tracer, source))
                 {
+                    Step.Reached(CallStep.RangeProbed);
                     plan = SourcePlan.FromMaps(sourcePid, source);
                     using HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, plan.Parts, from.Pidfd)
                         : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts);
@@ -112,6 +121,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 if (Cut.Read(holder, source) is { } cut && (plan.IsExact || !Cut.MayBeWiped(holder, sourcePid, cut)))
                 {
                     plan = cut;
+                    Step.Reached(CallStep.CutRead);
                     return holder;
                 }
                 // Something is not in the fork: withheld from it by advice, which smaps tells, or unmapped between our look and the cut.
@@ -149,6 +159,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         Visit(to, flags.HasFlag(MmapFlags.Fixed) && plan.Pieces.Count > 1, target =>
         {
             region = Region.Map(target, plan, destination, flags, out int undo);
+            Step.Reached(CallStep.RegionMapped);
             try
             {
                 filled = Furnish(target, region, plan, holder, out bool mayFillLater);
@@ -159,9 +170,13 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 }
                 if (!filled && sentinel?.AwaitReady() == false)
                     throw new PvmmapException(Errno.EAGAIN, "start the sentinel", hint: "it was killed");
+                Step.Reached(CallStep.SentinelReady);
                 region.Commit(target, undo, announce: IsMove && !filled);
                 inPlace = true;
-                if (IsMove && !filled) holder.AwaitRelocation();
+                Step.Reached(CallStep.RegionCommitted);
+                if (!IsMove || filled) return;
+                holder.AwaitRelocation();
+                Step.Reached(CallStep.RelocationSeen);
             }
             catch when (!inPlace)
             {
@@ -175,7 +190,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         return filled;
     }
 
-    private bool IsMove => flags.HasFlag(MmapFlags.Move);
+    // Within one process it is a duplicate whose original is unmapped: source and target cannot stand still one after the other.
+    private bool IsMove => flags.HasFlag(MmapFlags.Move) && sourcePid != targetPid;
 
     // The first error is the one to report; if the way into the target is gone too, the target undoes it by itself.
     private static void TakeBack(IProcessCalls target, Region region, int undo)
@@ -217,7 +233,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
         Errno errno = Userfaultfd.RegisterMissing(userfaultfd.Descriptor, region.Range);
         if (errno != Errno.None) throw new PvmmapException(errno, "guard the destination", targetPid, region.Range);
+        Step.Reached(CallStep.RegionRegistered);
         region.Dress(target);
+        Step.Reached(CallStep.RegionDressed);
         if (userfaultfd.Restriction is { } restriction)
         {
             notes.Add(restriction);
@@ -225,8 +243,10 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
         if (!mayFillLater) control.Lazy = 0;
         holder.Control.Describe(Segments(region, plan, control.SourceStart));
+        Step.Reached(CallStep.RegionDescribed);
         holder.BeginServing(userfaultfd.Descriptor, sentinel);
         holder.Release();
+        Step.Reached(CallStep.HolderServes);
         return false;
     }
 
@@ -293,15 +313,19 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
     }
 
-    private MmapResult Result(Region region, SourcePlan plan, HolderProcess holder) => new()
+    private MmapResult Result(Region region, SourcePlan plan, HolderProcess holder)
     {
-        Address = region.Destination,
-        DataAddress = region.Destination,
-        Length = plan.Range.Length,
-        Duplication = holder.Follow(),
-        CallTime = Stopwatch.GetElapsedTime(startedAt),
-        SourceStopTime = sourceStopTime,
-        TargetStopTime = targetStopTime,
-        Notes = notes,
-    };
+        holder.Settle(targetPid);
+        return new MmapResult
+        {
+            Address = region.Destination,
+            DataAddress = region.Destination,
+            Length = plan.Range.Length,
+            Duplication = holder.Follow(),
+            CallTime = Stopwatch.GetElapsedTime(startedAt),
+            SourceStopTime = sourceStopTime,
+            TargetStopTime = targetStopTime,
+            Notes = notes,
+        };
+    }
 }

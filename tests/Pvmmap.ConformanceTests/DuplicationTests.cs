@@ -7,6 +7,45 @@ public sealed class DuplicationTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong Length = 16 * MiB;
 
+    // CAP_SYS_RESOURCE, bit 24 (linux/capability.h)
+    private static bool MayShield() => (Convert.ToUInt64(File.ReadLines("/proc/self/status").First(line => line.StartsWith("CapEff:", StringComparison.Ordinal))[7..].Trim(), 16) >> 24 & 1) != 0;
+
+    [Theory]
+    [InlineData(MmapFlags.None)]
+    [InlineData(MmapFlags.Move)]
+    public void Its_processes_are_where_an_administrator_wants_them(MmapFlags mode)
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(4 * MiB, 1);
+        File.WriteAllText($"/proc/{source.Pid}/oom_score_adj", "300");
+        File.WriteAllText($"/proc/{target.Pid}/oom_score_adj", "100");
+        string cgroup = $"/sys/fs/cgroup/pids/pvmmap-{target.Pid}";
+        Machine.RequirePidsCgroup();
+        Directory.CreateDirectory(cgroup);
+        try
+        {
+            File.WriteAllText($"{cgroup}/cgroup.procs", $"{target.Pid}");
+            MmapResult result = Call(source, target, at, 4 * MiB, flags: MmapFlags.Lazy | mode);
+            Duplication fill = result.Duplication;
+            int[] ours = [fill.HolderPid, fill.GuardianPid, fill.SentinelPid];
+            Assert.All(ours, pid => Assert.Equal(File.ReadAllText($"/proc/{target.Pid}/cgroup"), File.ReadAllText($"/proc/{pid}/cgroup")));
+            string[] scores = [.. ours.Select(pid => File.ReadAllText($"/proc/{pid}/oom_score_adj").Trim())];
+            string least = MayShield() ? "-1000" : "0";
+            // those that share the source's memory have its score: the kernel keeps one for all of them
+            Assert.Equal(mode == MmapFlags.Move ? ["300", "300", least] : ["100", least, least], scores);
+            Assert.Equal("300", File.ReadAllText($"/proc/{source.Pid}/oom_score_adj").Trim());
+            target.AssertContent(result.Address, 4 * MiB, 1);
+            AssertEnds(fill, DuplicationState.Complete);
+            Eventually.Holds(() => File.ReadAllLines($"{cgroup}/cgroup.procs").Length == 1, "only the target is left in its cgroup");
+        }
+        finally
+        {
+            target.Kill();
+            Eventually.Holds(() => File.ReadAllLines($"{cgroup}/cgroup.procs").Length == 0, "the cgroup is empty");
+            Directory.Delete(cgroup);
+        }
+    }
+
     [Fact]
     public async Task A_lazy_fill_can_be_followed_and_finished()
     {

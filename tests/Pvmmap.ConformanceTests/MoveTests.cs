@@ -133,6 +133,20 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
     }
 
     [Fact]
+    public void Within_one_process_too()
+    {
+        Puppet one = NewPuppet();
+        ulong at = one.MapFilled(Length, 1), own = Own.Map(Length);
+        Own.Fill(own, Length, 2);
+        MmapResult first = Call(one, one, at, Length, flags: MmapFlags.Move), second = Call(Own, Own, own, Length, flags: MmapFlags.Move);
+        Assert.Empty(Smaps.Within(one.Pid, at, Length));
+        one.AssertContent(first.Address, Length, 1);
+        Own.AssertContent(second.Address, Length, 2);
+        AssertCompletes(first);
+        AssertCompletes(second);
+    }
+
+    [Fact]
     public void A_range_that_is_gone_cannot_be_moved_again_and_what_is_left_of_it_can()
     {
         Puppet source = NewPuppet(), target = NewPuppet();

@@ -10,7 +10,7 @@ namespace Pvmmap.ConformanceTests;
 /// </summary>
 public sealed class SoakTests(Theatre theatre) : Scene(theatre)
 {
-    private static readonly Gen<Step[]> s_plays = Step.Gen.Array[1, 150];
+    private static readonly Gen<PlayStep[]> s_plays = PlayStep.Gen.Array[1, 150];
 
     private static int Seconds => Environment.GetEnvironmentVariable("PVMMAP_TEST_FULL") == "1" ? 600 : 20;
 
@@ -31,7 +31,7 @@ public sealed class SoakTests(Theatre theatre) : Scene(theatre)
             $"from {descriptors} descriptors and {mappings} mappings to no more than that");
     }
 
-    private void PlayOne(Step[] steps)
+    private void PlayOne(PlayStep[] steps)
     {
         using var play = new Play(Theatre, load => load ? NewPuppet().LoadLibrary() : NewPuppet(), ForkOf);
         play.Run(steps);

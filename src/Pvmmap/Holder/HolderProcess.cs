@@ -14,6 +14,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     private const byte Probing = (byte)'P', Ready = (byte)'R', Serving = (byte)'S';
     private const byte Begin = (byte)'C', Probed = (byte)'Q', Serve = (byte)'U', End = (byte)'E';
     private const ulong StackBytes = HolderBootArguments.StackBytes;
+    private const int Unkillable = -1000;
     private const ulong ArgumentsRoom = 0x400;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
@@ -56,7 +57,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         FileDescriptor? socket = null;
         try
         {
-            if (!frozen) socket = LoadImage(child, pidfd, range, null);
+            if (!frozen) socket = LoadImage(child, pidfd, range, null, out _);
             return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket, out _), !frozen);
         }
         catch
@@ -81,20 +82,44 @@ internal sealed unsafe class HolderProcess : IDisposable
         RemoteThread child = source.ForkUnseen(shareMemory: true);
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
         FileDescriptor? socket = null;
+        PageRange image = default;
         try
         {
-            socket = LoadImage(child, pidfd, range, source);
+            socket = LoadImage(child, pidfd, range, source, out image);
             ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts);
             return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes };
         }
         catch
         {
-            // Still ours: killed. Already on its own: it sees its socket close and leaves nothing behind.
+            // Still ours: killed. Already on its own: it sees its socket close and leaves nothing behind, unless it was killed itself.
             if (socket is null) Linux.Pidfd.Kill(pidfd);
+            else if (Linux.Pidfd.HasEnded(pidfd)) TakeAway(source, image);
             socket?.Dispose();
             Poll.Readable(pidfd, DeparturePatience);
             pidfd.Dispose();
             throw;
+        }
+    }
+
+    // What a holder that was killed has left in the source, which stands still. From the moment there is a guardian that one does it.
+    private static void TakeAway(StoppedProcess source, PageRange image)
+    {
+        try
+        {
+            HolderBootArguments arguments;
+            source.Read(image.End - ArgumentsRoom, new Span<byte>(&arguments, sizeof(HolderBootArguments)));
+            if (arguments.Control != 0)
+            {
+                ControlPage page;
+                source.Read(arguments.Control, new Span<byte>(&page, sizeof(ControlPage)));
+                if (page.GuardianPid != 0) return;
+                source.Invoke(SystemCall.SYS_munmap, (long)arguments.Control, ControlPage.Size);
+            }
+            source.Invoke(SystemCall.SYS_munmap, (long)image.Start, (long)image.Length);
+        }
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN or Errno.EFAULT)
+        {
+            // The source is gone, or the holder had taken it all away; the first error is the one to report.
         }
     }
 
@@ -133,6 +158,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             // One that shares the memory runs on this very image, and unmaps it when it leaves.
             imageIsOurs = sharing is null;
             FileDescriptor pidfd = Linux.Pidfd.Open(pid);
+            Step.Reached(CallStep.IntermediateReaped, pid);
             try
             {
                 there.Dispose();
@@ -178,21 +204,28 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// Maps the code in the stopped child, gives it a socket and lets it run. Returns our end. The image is the child's own, or lies in the memory
     /// that it shares with <paramref name="source"/>.
     /// </summary>
-    private static FileDescriptor LoadImage(RemoteThread child, FileDescriptor pidfd, PageRange range, StoppedProcess? source)
+    private static FileDescriptor LoadImage(RemoteThread child, FileDescriptor pidfd, PageRange range, StoppedProcess? source, out PageRange where)
     {
         HolderImage code = HolderImage.InThisProcess;
         const string doing = "load the holder";
         ulong imageBytes = PageAligned((ulong)code.Code.Length) + StackBytes;
-        ulong image = (ulong)child.Invoke(SystemCall.SYS_mmap, 0, (long)imageBytes, Memory.PROT_READ | Memory.PROT_WRITE,
-            Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS, -1, 0).OrThrow(doing, child.Tid);
-        int? undo = source?.AddUndo(SystemCall.SYS_munmap, (long)image, (long)imageBytes);
+        const long protection = Memory.PROT_READ | Memory.PROT_WRITE, kind = Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS;
+        int undo = 0;
+        // In shared memory the source maps it, so that it is the source's to unmap from the same instant, should this process be killed.
+        SyscallResult mapped = source is null
+            ? child.Invoke(SystemCall.SYS_mmap, 0, (long)imageBytes, protection, kind, -1, 0)
+            : source.InvokeUndoable(SystemCall.SYS_munmap, (long)imageBytes, out undo, SystemCall.SYS_mmap, 0, (long)imageBytes, protection, kind, -1, 0);
+        ulong image = (ulong)mapped.OrThrow(doing, child.Tid);
+        where = new PageRange(image, image + imageBytes);
+        Step.Reached(CallStep.ImageMapped, child.Tid);
         try
         {
-            FileDescriptor socket = LoadImage(child, pidfd, range, code, image, imageBytes, source is not null, out ulong arguments);
+            FileDescriptor socket = LoadImage(child, pidfd, range, code, image, imageBytes, source, out ulong arguments);
             try
             {
+                Step.Reached(CallStep.ImageLoaded, child.Tid);
                 // From here on the child itself takes the image away again.
-                if (undo is { } entry) source!.ClearUndo(entry);
+                source?.ClearUndo(undo);
                 Launch(child, code.At(image), arguments);
                 return socket;
             }
@@ -210,11 +243,17 @@ internal sealed unsafe class HolderProcess : IDisposable
     }
 
     private static FileDescriptor LoadImage(
-        RemoteThread child, FileDescriptor pidfd, PageRange range, HolderImage code, ulong image, ulong imageBytes, bool move, out ulong arguments)
+        RemoteThread child, FileDescriptor pidfd, PageRange range, HolderImage code, ulong image, ulong imageBytes, StoppedProcess? source, out ulong arguments)
     {
         const string doing = "load the holder";
         Check(Memory.WriteTo(child.Tid, image, code.Code));
-        child.Invoke(SystemCall.SYS_mprotect, (long)image, (long)PageAligned((ulong)code.Code.Length), Memory.PROT_READ | Memory.PROT_EXEC).OrThrow(doing, child.Tid);
+        long codeBytes = (long)PageAligned((ulong)code.Code.Length);
+        const long executable = Memory.PROT_READ | Memory.PROT_EXEC;
+        // By the source itself: it must not stand behind its undoable call any more when the image is the child's.
+        SyscallResult made = source is null
+            ? child.Invoke(SystemCall.SYS_mprotect, (long)image, codeBytes, executable)
+            : source.Invoke(SystemCall.SYS_mprotect, (long)image, codeBytes, executable);
+        made.OrThrow(doing, child.Tid);
 
         // Its own table by now: a source without a free descriptor is no obstacle.
         child.Invoke(SystemCall.SYS_close_range, 3, uint.MaxValue);
@@ -227,7 +266,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         try
         {
             child.Invoke(SystemCall.SYS_close, pair[1]).OrThrow(doing, child.Tid);
-            HolderBootArguments boot = BootArguments(code.At(image), image, imageBytes, range, pair[0], move);
+            HolderBootArguments boot = BootArguments(code.At(image), image, imageBytes, range, pair[0], source is not null);
             Check(Memory.WriteTo(child.Tid, arguments, new ReadOnlySpan<byte>(&boot, sizeof(HolderBootArguments))));
             return socket;
         }
@@ -253,6 +292,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         Check(child.SetRegisters(registers), child.Tid);
         Check(child.SetSignalMask(ulong.MaxValue), child.Tid);
         Check(child.Detach(), child.Tid);
+        Step.Reached(CallStep.HolderLaunched, child.Tid);
     }
 
     private static void Check(Errno errno, int pid)
@@ -270,10 +310,12 @@ internal sealed unsafe class HolderProcess : IDisposable
         {
             control.Page.HolderPid = pid;
             if (socket is null) return control;
+            Step.ControlMade(control.File!);
             using FileDescriptor pagemap = Files.Open($"/proc/{pid}/pagemap", Files.O_RDONLY);
             if (sharedSource is null)
             {
                 UnixSocket.Send(socket, Begin, control.File!, pagemap);
+                Step.Reached(CallStep.ControlSent);
             }
             else
             {
@@ -282,11 +324,17 @@ internal sealed unsafe class HolderProcess : IDisposable
                 if (IsInOurPidNamespace(pid)) control.Page.SourceOwnPid = sourcePid;
                 PageRange probes = AskForProbes(control, sourcePid, parts!);
                 UnixSocket.Send(socket, Begin, control.File!, pagemap, sharedSource, maps, proc);
-                if (Expect(socket, pidfd, pid, control, Ready, Probing) == Ready) return control;
+                Step.Reached(CallStep.ControlSent);
+                if (Expect(socket, pidfd, pid, control, Ready, Probing) == Ready)
+                {
+                    Step.Reached(CallStep.HolderReady);
+                    return control;
+                }
                 attributes = Smaps.ReadFirst(sourcePid, probes).FindAll(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0);
                 UnixSocket.Send(socket, Probed);
             }
             Expect(socket, pidfd, pid, control, Ready);
+            Step.Reached(CallStep.HolderReady);
             return control;
         }
         catch
@@ -356,6 +404,23 @@ internal sealed unsafe class HolderProcess : IDisposable
                 throw new PvmmapException(Errno.EAGAIN, "take the source range", Pid, hint: "holder and guardian were killed; the source has its memory still");
             Control.AwaitChangeOfState(ControlState.Prepared, TimeSpan.FromMilliseconds(20));
         }
+    }
+
+    /// <summary>
+    /// Puts the fill's processes where an administrator would want them: they go with the target, not with the source, and the kernel rather kills
+    /// the target than the one that holds its pages. Those that share the source's memory share its oom_score_adj too, which is left alone.
+    /// </summary>
+    public void Settle(int targetPid)
+    {
+        if (!released) return;
+        int sentinelPid = Control.Page.SentinelPid;
+        int? guardianPid = GuardianProcess.Find(Pid);
+        int[] all = [Pid, guardianPid ?? 0, sentinelPid];
+        CgroupMembership.Adopt(all.Where(pid => pid != 0), targetPid);
+        if (sentinelPid != 0) CgroupMembership.ShieldFromOutOfMemory(sentinelPid, Unkillable);
+        if (move) return;
+        if (guardianPid is { } guard) CgroupMembership.ShieldFromOutOfMemory(guard, Unkillable);
+        if (CgroupMembership.OutOfMemoryScore(targetPid) is { } score) CgroupMembership.ShieldFromOutOfMemory(Pid, score);
     }
 
     /// <summary>Lets the background fill begin: the call is made, but for the pages.</summary>

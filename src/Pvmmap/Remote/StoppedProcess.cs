@@ -63,8 +63,10 @@ internal sealed class StoppedProcess : IProcessCalls
         {
             if (everyThread) process.StopEveryThread();
             else process.StopOneThread();
+            Step.ReachedIn(pid, CallStep.SourceStopped, CallStep.TargetStopped);
             process.Prepare();
             process.MapTrampoline(avoid);
+            Step.ReachedIn(pid, CallStep.SourcePrepared, CallStep.TargetPrepared);
             return process;
         }
         catch
@@ -254,6 +256,7 @@ internal sealed class StoppedProcess : IProcessCalls
             if (attempt > 0) maps = Maps.Read(Pid);
             ulong at = AddressSpace.FindGap(maps, Trampoline.Length, avoid);
             if (stack is { } slot) Write(slot, BitConverter.GetBytes(at + Trampoline.WayBackOffset));
+            Step.ReachedIn(Pid, CallStep.SourceWayBackWritten, CallStep.TargetWayBackWritten);
             mapped = Borrowed(signalFrame?.Stack, SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, Memory.PROT_READ | Memory.PROT_WRITE,
                 Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_FIXED_NOREPLACE, -1, 0);
         }
@@ -261,7 +264,9 @@ internal sealed class StoppedProcess : IProcessCalls
         while (mapped.Errno == Errno.EEXIST && ++attempt < AddressSpace.Attempts);
         if (mapped.Errno is Errno.EEXIST or Errno.EAGAIN) mapped = new SyscallResult(-(long)Errno.ENOMEM);
         trampoline = (ulong)mapped.OrThrow("map a page in the process", Pid);
+        Step.ReachedIn(Pid, CallStep.SourcePagesMapped, CallStep.TargetPagesMapped);
         Write(trampoline, content);
+        Step.ReachedIn(Pid, CallStep.SourceCodeWritten, CallStep.TargetCodeWritten);
         // From here on the way back is through the trampoline, which unmaps itself.
         Borrowed(stack, SystemCall.SYS_mprotect, (long)trampoline, (long)PageRange.PageSize, Memory.PROT_READ | Memory.PROT_EXEC)
             .OrThrow("make a page executable in the process", Pid, hint: "a security module forbids anonymous executable memory there");
@@ -358,11 +363,13 @@ internal sealed class StoppedProcess : IProcessCalls
         long inner = result.OrThrow("start the intermediate", Pid, hint: "no task can be created: RLIMIT_NPROC or pids.max");
         SetUndo(Trampoline.ReapUndo, SystemCall.SYS_wait4, inner, 0, Ptrace.__WALL);
         RemoteThread intermediate = new(tracer, thread.NewTask);
+        Step.Reached(CallStep.IntermediateStarted);
         SyscallResult fork = new(-(long)Errno.ESRCH);
         // Its registers are left alone: it forks and exits by itself, watched, so that it also ends well when the tracer dies.
         if (intermediate.AwaitEventStop() && intermediate.SetOptions(Options | Ptrace.PTRACE_O_EXITKILL | extraOptions) == Errno.None)
         {
             fork = intermediate.RunThroughSyscall();
+            Step.Reached(CallStep.HolderForked, intermediate.NewTask);
             intermediate.RunToTheEnd();
         }
         Invoke(SystemCall.SYS_wait4, inner, 0, Ptrace.__WALL);
@@ -371,6 +378,7 @@ internal sealed class StoppedProcess : IProcessCalls
         RemoteThread child = new(tracer, intermediate.NewTask) { Instruction = trampoline + Trampoline.SyscallOffset };
         if (!child.AwaitEventStop() || child.GetRegisters(out child.Saved) != Errno.None)
             throw new PvmmapException(Errno.EAGAIN, "fork the holder", Pid, hint: "it was killed at once");
+        Step.Reached(CallStep.IntermediateReaped, child.Tid);
         return child;
     }
 
@@ -388,6 +396,7 @@ internal sealed class StoppedProcess : IProcessCalls
             // The process, or the tracer with everything it held, is gone: nothing stands still any more.
         }
         StopTime = Stopwatch.GetElapsedTime(stoppedAt);
+        Step.ReachedIn(Pid, CallStep.SourceReleased, CallStep.TargetReleased, CallStep.MovedSourceReleased);
     }
 
     private void Release()
@@ -395,6 +404,7 @@ internal sealed class StoppedProcess : IProcessCalls
         bool stopAgain = false;
         if (trampoline != 0) Borrowed(signalFrame?.Stack, SystemCall.SYS_munmap, (long)trampoline, (long)Trampoline.Length);
         trampoline = 0;
+        Step.ReachedIn(Pid, CallStep.SourcePagesUnmapped, CallStep.TargetPagesUnmapped, CallStep.MovedSourcePagesUnmapped);
         // The mask before the registers: as long as the thread has ours, it finds its way back by itself.
         if (savedMask is { } mask) thread.SetSignalMask(mask);
         if (disturbed)

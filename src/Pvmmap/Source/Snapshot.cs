@@ -13,6 +13,7 @@ internal static class Snapshot
     {
         using OwnProcess own = new();
         if (UserfaultfdProbe.IsGuarded(own, tracer, plan.Range)) return null;
+        Step.Reached(CallStep.RangeProbed);
         using ForkAdvice advice = new(own, plan);
         return HolderProcess.ForkThisProcess(plan.Range, mayServe: !underSeccomp);
     }
@@ -21,6 +22,7 @@ internal static class Snapshot
     public static HolderProcess? Take(StoppedProcess source, SourcePlan plan, TracerProcess tracer)
     {
         if (UserfaultfdProbe.IsGuarded(source, tracer, plan.Range)) return null;
+        Step.Reached(CallStep.RangeProbed);
         RemoteThread child;
         using (new ForkAdvice(source, plan)) child = source.ForkUnseen();
         source.Dispose();

@@ -126,11 +126,13 @@ internal sealed class Region
     {
         if (!MustMove && !announce)
         {
+            Step.Reached(CallStep.CommitPrepared);
             target.ClearUndo(undo);
             return;
         }
         if (!MustMove)
         {
+            Step.Reached(CallStep.CommitPrepared);
             // Nothing is there to be dropped yet.
             Placed(target, target.InvokeDisarming(undo, SystemCall.SYS_madvise, (long)Address, (long)PageRange.PageSize, Memory.MADV_DONTNEED));
             return;
@@ -138,9 +140,11 @@ internal sealed class Region
         // In this order: undone as a whole, the rest finds nothing to move.
         List<int> rest = [.. pieces.Skip(1).Take(RememberedPieces).Select(piece =>
             target.AddUndo(SystemCall.SYS_mremap, From(piece), (long)piece.Range.Length, (long)piece.Range.Length, Replacing, To(piece)))];
+        Step.Reached(CallStep.CommitPrepared);
         SourcePiece first = pieces[0];
         Placed(target, target.InvokeDisarming(
             undo, SystemCall.SYS_mremap, From(first), (long)first.Range.Length, (long)first.Range.Length, Replacing, To(first)));
+        if (pieces.Count > 1) Step.Reached(CallStep.FirstPieceInPlace);
         foreach (SourcePiece piece in pieces.Skip(1))
             Placed(target, target.Invoke(SystemCall.SYS_mremap, From(piece), (long)piece.Range.Length, (long)piece.Range.Length, Replacing, To(piece)));
         foreach (int entry in rest) target.ClearUndo(entry);

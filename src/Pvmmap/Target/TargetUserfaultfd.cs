@@ -38,10 +38,12 @@ internal sealed unsafe class TargetUserfaultfd : IDisposable
             reason = $"the target can have no userfaultfd ({opened.Errno}), so the content was copied before the call returned";
             return null;
         }
+        Step.Reached(CallStep.UserfaultfdMade);
         FileDescriptor? here = null;
         try
         {
             here = FileDescriptor.From(target.GetFd((int)opened.Value), "take the target's userfaultfd", target.Pid);
+            Step.Reached(CallStep.UserfaultfdTaken);
             reason = null;
             return new TargetUserfaultfd(here, Enable(here) ?? restriction);
         }
@@ -54,6 +56,7 @@ internal sealed unsafe class TargetUserfaultfd : IDisposable
         {
             target.Invoke(SystemCall.SYS_close, opened.Value);
             target.ClearUndo(undo);
+            Step.Reached(CallStep.UserfaultfdClosed);
         }
     }
 

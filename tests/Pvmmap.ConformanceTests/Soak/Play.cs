@@ -32,11 +32,11 @@ internal sealed class Play : IDisposable
         }
     }
 
-    public void Run(IReadOnlyList<Step> steps)
+    public void Run(IReadOnlyList<PlayStep> steps)
     {
         try
         {
-            foreach (Step step in steps) Do(step.Act, new Dice(step.Dice));
+            foreach (PlayStep step in steps) Do(step.Act, new Dice(step.Dice));
             End();
         }
         catch (Exception e)

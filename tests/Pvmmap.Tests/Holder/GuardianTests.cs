@@ -49,6 +49,16 @@ public sealed unsafe class GuardianTests
     }
 
     [Fact]
+    public void When_the_holder_never_began_to_serve_it_ends_and_touches_nothing()
+    {
+        using Scenario scenario = new(seed: 7, pages: 50, actions: 0);
+        scenario.Control->State = ControlState.Starting;
+        scenario.RunGuardian();
+        Assert.Equal(ControlState.Starting, scenario.Control->State);
+        Assert.Equal((0UL, 0u), (scenario.Control->PoisonedPages, scenario.Control->Withheld));
+    }
+
+    [Fact]
     public void After_a_complete_fill_it_touches_nothing()
     {
         using Scenario scenario = new(seed: 9, pages: 50, actions: 0);

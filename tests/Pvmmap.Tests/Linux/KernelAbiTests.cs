@@ -73,6 +73,7 @@ public class KernelAbiTests
         "Sentinel.Program",
         "Sentinel.Ready",
         "Service",
+        "Steps",
         "SystemCalls.AddressSpaceEnd",
         "TakeSelf.BootArgumentsFromEnd",
         "Tracer.SpinRounds",

@@ -5,14 +5,14 @@ namespace Pvmmap.ConformanceTests.Soak;
 internal enum Act { Call, Map, Write, Unmap, Move, DontNeed, Protect, Fork, Check, Finish }
 
 /// <summary>One step of a play; the dice decide who does it, and where.</summary>
-internal readonly record struct Step(Act Act, ulong Dice)
+internal readonly record struct PlayStep(Act Act, ulong Dice)
 {
-    public static Gen<Step> Gen { get; } = CsCheck.Gen.Select(
+    public static Gen<PlayStep> Gen { get; } = CsCheck.Gen.Select(
         CsCheck.Gen.Frequency(
             (40, Act.Call), (10, Act.Map), (12, Act.Write), (6, Act.Unmap), (8, Act.Move), (7, Act.DontNeed), (7, Act.Protect), (4, Act.Fork),
             (4, Act.Check), (2, Act.Finish)),
         CsCheck.Gen.ULong,
-        (act, dice) => new Step(act, dice));
+        (act, dice) => new PlayStep(act, dice));
 }
 
 /// <summary>Numbers that follow from one (splitmix64).</summary>

@@ -1,0 +1,36 @@
+using Pvmmap.ConformanceTests.Stage;
+using Pvmmap.Holder;
+
+namespace Pvmmap.ConformanceTests.Survival;
+
+/// <summary>The words of docs/survival.md.</summary>
+internal static class Outcome
+{
+    public const string AsFound = "as found", Complete = "complete", SigBus = "SIGBUS for the rest", TwoPages = "as found but for two pages", Remnants = "complete, our code left", Gone = "gone with the target", SourceKeeps = "source as found";
+
+    /// <summary>The victim does not exist at that step, or not any more.</summary>
+    public const string NotThere = "not there";
+
+    /// <summary>Every cell that is not as it should be begins with this.</summary>
+    public const string Bad = "BAD";
+
+    /// <summary>What may come of a kill: decided beforehand, whatever the code does.</summary>
+    public static IReadOnlyList<string> Allowed(Cell cell) => cell switch
+    {
+        // The last of ours, in the instant in which it takes itself away, takes nothing more.
+        { Move: true, Victim: Victim.Holder or Victim.Both, Step: nameof(FillStep.GuardianEnded) or nameof(FillStep.ControlUnmapped) or nameof(FillStep.ImageWatched) }
+            => cell.Way == Way.Push ? [Complete] : [Remnants],
+        // docs/limits.md: the instant between mapping the two pages for our calls and making them able to go by themselves.
+        { Victim: Victim.Caller, Step: nameof(CallStep.SourcePagesMapped) or nameof(CallStep.SourceCodeWritten) } => [TwoPages],
+        { Victim: Victim.Caller, Step: nameof(CallStep.TargetPagesMapped) or nameof(CallStep.TargetCodeWritten) } => [TwoPages],
+        _ when cell.KillsTarget => cell.Move ? [SourceKeeps, Gone] : [Gone],
+        // The step itself takes the holder's end.
+        { NeedsHolderDead: true, Move: false } => [AsFound, Complete, SigBus],
+        { NeedsHolderDead: true, Victim: Victim.Guardian } => [AsFound, Complete, SigBus],
+        // Meanwhile the caller goes on, and may be in that instant.
+        { Victim: Victim.Caller, Step: nameof(FillStep.ReadySent) } => [AsFound, Complete, TwoPages],
+        { Victim: Victim.Caller or Victim.Source or Victim.Guardian } => [AsFound, Complete],
+        { Victim: Victim.Holder, Move: true } => [AsFound, Complete],
+        _ => [AsFound, Complete, SigBus],
+    };
+}
