@@ -79,8 +79,13 @@ public sealed class Puppet : Actor
         Assert.True(File.Exists(Theatre.Library), $"{Theatre.Library} is not there: run ./build first");
         Post($"load {library ?? Theatre.Library}");
         Answer();
-        // the library's runtime makes its own mappings at the first call: not into the holes that a test is about to make
+        // the library's runtime makes its mappings and opens its files at the first call: not while a test looks
         Assert.Equal((-1, Errno.EINVAL), Call(0, 0, 0));
+        ulong page = MapFilled(Page, 1);
+        (long copy, Errno errno) = Call(Pid, page, Page, 0, MmapFlags.Populate);
+        Assert.Equal(Errno.None, errno);
+        Unmap((ulong)copy, Page);
+        Unmap(page, Page);
         return this;
     }
 
