@@ -31,15 +31,15 @@ internal static unsafe class BackgroundFill
             run.Huge = false;
         }
         service->FoundInPass = true;
-        uint withheld = service->Withheld;
         Outcome outcome = Deliver(service, run.Start, run.End);
         if (outcome != Outcome.Done)
             return outcome == Outcome.Gone;
         Steps.Reached(service->Call, FillStep.BatchCopied);
         service->Cursor = run.End;
         // What could be neither delivered nor poisoned must still count as populated when it is touched.
-        if (service->Withheld == withheld)
+        if (service->Withheld == service->WithheldBefore)
             DropLater(service, run.Start, run.End);
+        service->WithheldBefore = service->Withheld;
         if (!run.Huge || run.End % HugePageSize == 0)
             DropNow(service);
         Steps.Reached(service->Call, FillStep.BatchDropped);

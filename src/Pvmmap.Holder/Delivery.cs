@@ -21,6 +21,7 @@ internal static unsafe class Delivery
     {
         int file = service->Contexts[context].Fd;
         ulong piece = end - *source;
+        ulong doubted = 0;
         while (*source < end)
         {
             if (piece > end - *source)
@@ -45,6 +46,12 @@ internal static unsafe class Delivery
                 if (piece > Kernel.PageSize)
                 {
                     piece = HalfOf(piece);
+                    continue;
+                }
+                // Since Linux 6.9 a page that an mremap() moves just now is ENOENT as well. Asked again it is EAGAIN: there is an event to read first.
+                if (result == Kernel.ENOENT && doubted != destination)
+                {
+                    doubted = destination;
                     continue;
                 }
                 if (result != Kernel.ENOENT)
@@ -73,6 +80,7 @@ internal static unsafe class Delivery
     public static Outcome PoisonUntil(Service* service, int file, ulong* start, ulong end)
     {
         ulong piece = end - *start;
+        ulong doubted = 0;
         while (*start < end)
         {
             if (piece > end - *start)
@@ -109,6 +117,12 @@ internal static unsafe class Delivery
             }
             else
             {
+                // As in Copy().
+                if (result == Kernel.ENOENT && doubted != *start)
+                {
+                    doubted = *start;
+                    continue;
+                }
                 if (result == Kernel.ENOENT)
                     Userfaultfd.Wake(service->Call, file, *start, Kernel.PageSize);
                 else

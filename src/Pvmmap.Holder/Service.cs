@@ -23,6 +23,8 @@ internal unsafe struct Service
     public bool Backoff;
     /// <summary>How often a page could be neither delivered nor poisoned.</summary>
     public uint Withheld;
+    /// <summary>The same when the run of pages was begun that the background fill is at: it may take several attempts.</summary>
+    public uint WithheldBefore;
     /// <summary>Every entry of the segment table below this one is in use.</summary>
     public uint FirstFree;
 
@@ -73,6 +75,7 @@ internal unsafe struct Service
         service->DropFailed = false;
         service->Backoff = false;
         service->Withheld = 0;
+        service->WithheldBefore = 0;
         service->FirstFree = 0;
         service->SegmentLimit = ControlPage.MaximumSegments;
         service->ContextLimit = ControlPage.MaximumContexts;
