@@ -167,6 +167,9 @@ internal static unsafe class Delivery
         return Userfaultfd.Copy(service->Call, file, start, Nowhere(service, end - start), end - start);
     }
 
+    /// <summary>False if a probe has to be made again: an event comes first, or memory is short, which the kernel finds before it would copy.</summary>
+    public static bool IsAnswer(long probed) => probed != Kernel.EAGAIN && probed != Kernel.ENOMEM && probed != Kernel.EINTR;
+
     // An address whose page cannot be read.
     private static ulong Nowhere(Service* service, ulong length)
     {

@@ -75,7 +75,7 @@ internal static unsafe class Events
         else if (message->Event == Userfaultfd.EventRemap)
         {
             Steps.Reached(call, FillStep.RemapRead);
-            Remap(service, context, message->From, message->To, message->Length);
+            Remap(service, context, message);
             Steps.Reached(call, FillStep.RemapApplied);
         }
         else if (message->Event == Userfaultfd.EventRemove)
@@ -139,14 +139,20 @@ internal static unsafe class Events
         }
     }
 
-    private static void Remap(Service* service, uint context, ulong from, ulong to, ulong length)
+    private static void Remap(Service* service, uint context, UserfaultMessage* message)
     {
+        ulong from = message->From;
+        ulong to = message->To;
+        ulong length = message->Length;
         service->Control->Remaps++;
         if (from == to || length == 0)
             return;
-        // Whatever we believed to be at the new place is gone. (But when an event is applied again, it may be what has moved there already.)
-        if (!service->Recovering)
+        // Whatever we believed to be at the new place is gone. When a guardian applies the event again, it may be what has moved there already.
+        if (message->Cleared == 0)
+        {
             Discard(service, context, to, to + length, mayStay: false);
+            Published.Write(&message->Cleared, 1);
+        }
         uint before = service->Control->SegmentCount;
         for (uint i = 0; i < before; i++)
         {

@@ -126,7 +126,7 @@ internal static unsafe class Faults
                     SegmentTable.AddZero(service, context, below, page + Kernel.PageSize, SegmentTable.Zero);
                     return Delivery.ZeroPage(service, context, page);
                 }
-                if (answer == Kernel.EAGAIN)
+                if (!Delivery.IsAnswer(answer))
                     return Outcome.Retry;
             }
             if (above != ulong.MaxValue)
@@ -137,7 +137,7 @@ internal static unsafe class Faults
                     SegmentTable.AddZero(service, context, page, above, SegmentTable.Zero);
                     return Delivery.ZeroPage(service, context, page);
                 }
-                if (answer == Kernel.EAGAIN)
+                if (!Delivery.IsAnswer(answer))
                     return Outcome.Retry;
             }
         }

@@ -30,6 +30,7 @@ internal static unsafe class Guardian
         Kernel.SetName(call, 0x682d_7061_6d6d_7670, 0x7265_646c_6f); // "pvmmap-holder"
         if (state == ControlState.Prepared && service.Control->CallIsOpen != 0)
             Boot.SendServing(call);
+        SourceEnd.OpenOwnMaps(call);
         if (service.Control->Committed != 0 && state == ControlState.Prepared)
             Relocation.Resume(&service);
         RecoverMessages(&service);
@@ -40,13 +41,20 @@ internal static unsafe class Guardian
         service.Counted = service.Control->SourceStart;
         service.CountedBytes = service.Control->BytesDone;
         // The faults that the holder had read are nowhere else: those who wait fault again.
-        for (uint i = 0; i < service.Control->SegmentCount; i++)
+        for (uint i = 0; i < service.Control->ContextCount; i++)
         {
-            ControlSegment* segment = service.Segments + i;
-            if (segment->Length != 0 && Service.IsAlive(&service, segment->Context))
-                Userfaultfd.Wake(call, service.Contexts[segment->Context].Fd, segment->Destination, segment->Length);
+            if (Service.IsAlive(&service, i))
+                WakeAll(call, service.Contexts[i].Fd);
         }
         Loop.Run(&service);
+    }
+
+    // At whatever address, for a region that has grown in place is in no table. Below vm.mmap_min_addr nobody is, and EINVAL the answer.
+    private static void WakeAll(KernelEntry call, int file)
+    {
+        ulong lowest = Kernel.PageSize;
+        while (Userfaultfd.Wake(call, file, lowest, SystemCalls.AddressSpaceEnd - lowest) == Kernel.EINVAL && lowest < SystemCalls.AddressSpaceEnd / 2)
+            lowest *= 2;
     }
 
     private static void AwaitEndOfHolder(Service* service)

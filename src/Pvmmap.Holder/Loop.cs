@@ -24,11 +24,15 @@ internal static unsafe class Loop
                 messages += Events.Drain(service, i, faults: true);
             if (Relocation.IsAwaited(service))
             {
-                if (Service.CountAlive(service) == 0 || !SegmentTable.HasContent(service))
+                if (SegmentTable.HasContent(service, Service.Target))
+                {
+                    Wait(service, IdleMilliseconds, out bool told);
+                    if (!told)
+                        EndDeadContexts(service);
+                }
+                // A child forked meanwhile does not know of the region, and cannot take it.
+                if (!SegmentTable.HasContent(service, Service.Target))
                     End(service, ControlState.TargetGone);
-                Wait(service, IdleMilliseconds, out bool told);
-                if (!told)
-                    EndDeadContexts(service);
                 continue;
             }
             Faults.ServePending(service);
@@ -129,7 +133,7 @@ internal static unsafe class Loop
             descriptors[count].Returned = 0;
             count++;
         }
-        else if (service->Control->Move != 0 && !service->SourceReleased && !Relocation.IsAwaited(service))
+        else if (service->Control->Move != 0 && !service->SourceExited && !service->SourceReleased && !Relocation.IsAwaited(service))
         {
             descriptors[count].File = HolderFds.SourcePidfd;
             descriptors[count].Events = Kernel.PollIn;

@@ -125,12 +125,13 @@ internal static unsafe class SegmentTable
         return true;
     }
 
-    /// <summary>Whether anything is owed to anybody.</summary>
-    public static bool HasContent(Service* service)
+    /// <summary>Whether anything is owed to a context.</summary>
+    public static bool HasContent(Service* service, uint context)
     {
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {
-            if (service->Segments[i].Length != 0 && service->Segments[i].Zero == Content)
+            ControlSegment* segment = service->Segments + i;
+            if (segment->Length != 0 && segment->Zero == Content && segment->Context == context)
                 return true;
         }
         return false;

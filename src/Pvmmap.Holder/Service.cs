@@ -7,6 +7,8 @@ namespace Pvmmap.Holder.Freestanding;
 internal unsafe struct Service
 {
     public const int MaximumPending = 32;
+    /// <summary>The context of the call's target, until a child of it takes a dead one's place.</summary>
+    public const uint Target = 0;
 
     public KernelEntry Call;
     public ControlPage* Control;
@@ -41,7 +43,9 @@ internal unsafe struct Service
     public ulong Counted;
     public ulong CountedBytes;
 
-    /// <summary>The source of a move has gone, and its other memory with it.</summary>
+    /// <summary>The source of a move has gone: its pidfd is readable from then on, and nothing to wait for.</summary>
+    public bool SourceExited;
+    /// <summary>Its other memory has gone too.</summary>
     public bool SourceReleased;
     public uint TurnsSinceLook;
     /// <summary>Delivered pages that wait for the end of their huge page before they are dropped.</summary>
@@ -70,6 +74,7 @@ internal unsafe struct Service
         service->IsSentinel = false;
         service->Counted = 0;
         service->CountedBytes = 0;
+        service->SourceExited = false;
         service->SourceReleased = false;
         service->TurnsSinceLook = 0;
         service->DropFailed = false;

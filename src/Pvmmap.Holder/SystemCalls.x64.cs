@@ -36,6 +36,7 @@ internal static class SystemCalls
     public const long getdents64 = 217;
     public const long clock_gettime = 228;
     public const long exit_group = 231;
+    public const long openat = 257;
     public const long ppoll = 271;
     public const long dup3 = 292;
     public const long prlimit64 = 302;

@@ -166,6 +166,8 @@ internal static unsafe class Userfaultfd
 internal struct UserfaultMessage
 {
     [FieldOffset(0)] public byte Event;
+    /// <summary>Ours, 0 from the kernel (reserved there). Remap: 1 once what was at the new place has been forgotten.</summary>
+    [FieldOffset(1)] public byte Cleared;
     /// <summary>Fork: the child's userfaultfd.</summary>
     [FieldOffset(8)] public uint Descriptor;
     /// <summary>Remap: the old address. Remove and unmap: the start.</summary>

@@ -16,7 +16,8 @@ internal sealed unsafe partial class FakeKernel
     private void LetTargetsRun()
     {
         foreach (FakeTarget target in Targets) FinishEvents(target);
-        while (ActionsLeft > 0 && Dice.Chance(Activity))
+        if (IsMove) LetCallGoOn();
+        while (IsRegionKnown && ActionsLeft > 0 && Dice.Chance(Activity))
         {
             FakeTarget target = Targets[Dice.Below(Targets.Count)];
             ActionsLeft--;
@@ -26,6 +27,13 @@ internal sealed unsafe partial class FakeKernel
 
     private void FinishEvents(FakeTarget target)
     {
+        for (int i = target.Dropping.Count - 1; i >= 0; i--)
+        {
+            FakeEvent happened = target.Dropping[i];
+            if (--happened.Delay > 0) continue;
+            target.Dropping.RemoveAt(i);
+            Drop(target, happened);
+        }
         for (int i = target.Leaving.Count - 1; i >= 0; i--)
         {
             FakeEvent happened = target.Leaving[i];
@@ -35,17 +43,29 @@ internal sealed unsafe partial class FakeKernel
         }
     }
 
-    // The thread goes on when its event has been read; for MADV_DONTNEED only then the pages go.
-    private static void Finish(FakeTarget target, FakeEvent happened)
+    // The thread goes on when its event has been read. MADV_DONTNEED lets copies in again before it takes the pages, and may be kept from that by
+    // others on its processor; not so long that the holder of a move had taken its range meanwhile.
+    private void Finish(FakeTarget target, FakeEvent happened)
     {
+        if (happened.Kind == Userfaultfd.EventRemove)
+        {
+            happened.Delay = happened.Announces || Dice.Chance(90) ? Dice.Below(3) : Dice.Below(60);
+            target.Dropping.Add(happened);
+            return;
+        }
         happened.Thread.InEvent = false;
         if (happened.Child is { } child) child.Running = true;
-        if (happened.Kind != Userfaultfd.EventRemove) return;
+    }
+
+    private static void Drop(FakeTarget target, FakeEvent happened)
+    {
+        happened.Thread.InEvent = false;
         for (ulong at = happened.From; at < happened.To; at += PageSize)
         {
             if (!target.Pages.TryGetValue(at, out TargetPage? page)) continue;
             page.State = PageState.Missing;
-            page.Expected = 0;
+            // The page that tells of a move is dropped before anybody knows of it.
+            if (!happened.Announces) page.Expected = 0;
         }
     }
 
@@ -54,7 +74,7 @@ internal sealed unsafe partial class FakeKernel
         FakeThread? thread = target.Threads.FirstOrDefault(thread => thread.IsIdle);
         if (thread is null) return;
         int what = Dice.Below(100);
-        bool removing = target.Events.Concat(target.Leaving).Any(happened => happened.Kind == Userfaultfd.EventRemove);
+        bool removing = target.Events.Concat(target.Leaving).Concat(target.Dropping).Any(happened => happened.Kind == Userfaultfd.EventRemove);
         if (what < 60) Touch(target, thread, RandomPage(target), write: Dice.Chance(30));
         else if (what < 66) Split(target);
         else if (what < 68 && MayGrow) GrowInPlace(target);
@@ -98,7 +118,7 @@ internal sealed unsafe partial class FakeKernel
         if (!thread.Write || page.State == PageState.Poisoned) return;
         page.State = PageState.Present;
         page.Content = page.Expected = nextContent++;
-        page.MayBeZero = page.MayBeZero && target.Changing;
+        page.MayBeZero = page.MayBeZero && (target.Changing || target.Dropping.Count != 0);
     }
 
     private void Wake(FakeTarget target, ulong start, ulong length)
@@ -164,6 +184,12 @@ internal sealed unsafe partial class FakeKernel
         int grow = MayGrow && !keep && Dice.Chance(25) ? 1 + Dice.Below(5) : 0;
         int length = (int)((end - start) / PageSize);
         ulong to = Dice.Chance(40) ? PlaceAgain(target, length + grow) : Reserve(length + grow);
+        RemapRange(target, thread, start, length, to, keep, grow);
+    }
+
+    public void RemapRange(FakeTarget target, FakeThread thread, ulong start, int length, ulong to, bool keep = false, int grow = 0)
+    {
+        ulong end = start + (ulong)length * PageSize;
         int moved = nextVma++, after = nextVma++;
         if (!keep && target.Pages.TryGetValue(end, out TargetPage? behind)) Renumber(target, end, behind.Vma, after);
         for (int i = 0; i < length; i++)
@@ -223,6 +249,7 @@ internal sealed unsafe partial class FakeKernel
         }
         target.Events.Clear();
         target.Leaving.Clear();
+        target.Dropping.Clear();
         foreach (FakeThread thread in target.Threads)
         {
             thread.Fault = null;
@@ -258,6 +285,7 @@ internal sealed unsafe partial class FakeKernel
             target.Released = true;
             while (target.Events.TryDequeue(out FakeEvent? happened)) Finish(target, happened);
             foreach (FakeEvent happened in target.Leaving) Finish(target, happened);
+            foreach (FakeEvent happened in target.Dropping) Drop(target, happened);
             foreach ((ulong at, TargetPage page) in target.Pages) Check(target, at, page);
         }
     }

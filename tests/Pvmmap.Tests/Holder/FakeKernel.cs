@@ -83,6 +83,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
             target.Pages[at + (ulong)i * PageSize] = new TargetPage
             {
                 Vma = vma,
+                Index = i,
                 Expected = Source[i].IsPopulated ? Source[i].Content : 0,
                 MayBePoisoned = Source[i].Unreadable,
             };
@@ -111,31 +112,44 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     }
 
     private static long Enter(long number, long a1, long a2, long a3, long a4, long a5, long a6) =>
-        current!.Call(number, a1, a2, a3, a4);
+        current!.Call(number, a1, a2, a3, a4, a5);
 
-    private long Call(long number, long a1, long a2, long a3, long a4)
+    private long Call(long number, long a1, long a2, long a3, long a4, long a5)
     {
         if (++Calls > CallLimit) throw new InvalidOperationException("the holder does not come to an end");
         bool killed = --KillAfter < 0;
         if (killed && Dice.Chance(50)) throw new ProcessKilled();
         LetTargetsRun();
-        long result = Dispatch(number, a1, a2, a3, a4);
+        long result = Dispatch(number, a1, a2, a3, a4, a5);
         if (killed) throw new ProcessKilled();
         return result;
     }
 
-    private long Dispatch(long number, long a1, long a2, long a3, long a4) => number switch
+    private long Dispatch(long number, long a1, long a2, long a3, long a4, long a5) => number switch
     {
+        SystemCalls.read when IsMove && a1 == HolderFds.SourceMaps => ReadMaps((byte*)a2, a3),
         SystemCalls.read => Read((int)a1, (UserfaultMessage*)a2, a3),
-        SystemCalls.futex or SystemCalls.sendmsg => 0,
+        SystemCalls.futex or SystemCalls.sendmsg or SystemCalls.sendto => 0,
         SystemCalls.ioctl => Ioctl((int)a1, (ulong)a2, (ulong*)a3),
         SystemCalls.pread64 => ReadPagemap((ulong*)a2, a3, a4),
         SystemCalls.madvise => Advise((ulong)a1, (ulong)a2, a3),
-        SystemCalls.ppoll => PollAll((PollDescriptor*)a1, a2),
+        SystemCalls.ppoll => PollAll((PollDescriptor*)a1, a2, (long*)a3),
         SystemCalls.clock_gettime => GetTime((long*)a2),
         SystemCalls.close => CloseDescriptor((int)a1),
         SystemCalls.exit_group => throw new ProcessExit((int)a1),
         SystemCalls.fcntl or SystemCalls.sched_yield => 0,
+        SystemCalls.mremap => Remap((ulong)a1, (ulong)a2, (ulong)a3, a4, (ulong)a5),
+        SystemCalls.munmap => Unmap((ulong)a1, (ulong)a2),
+        SystemCalls.kill => Kill((int)a1),
+        SystemCalls.wait4 => a1,
+        SystemCalls.getpid => IsHolderDead ? GuardianPid : HolderPid,
+        SystemCalls.kcmp => CompareMemory((int)a2),
+        SystemCalls.lseek => Rewind((int)a1),
+        SystemCalls.getdents64 => ReadDirectory((byte*)a2),
+        SystemCalls.userfaultfd => Kernel.EPERM,
+        SystemCalls.openat => OpenMaps(),
+        SystemCalls.dup3 => a2,
+        SystemCalls.munlock or SystemCalls.prctl => 0,
         _ => throw new InvalidOperationException($"unexpected system call {number}"),
     };
 
@@ -149,25 +163,35 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     private int CloseDescriptor(int file)
     {
         if (Descriptors.Remove(file, out FakeTarget? target)) target.Released = true;
+        else if (file == HolderFds.Socket) isSocketClosed = true;
         return 0;
     }
 
-    // The kernel gives the lowest number that is free, and the boot socket's is.
-    private bool IsFree(int file) =>
-        !Descriptors.ContainsKey(file) && file is not (HolderFds.Control or HolderFds.Pagemap or HolderFds.HolderPidfd);
+    // The kernel gives the lowest number that is free. After a copy's call only a few are not.
+    private bool IsFree(int file) => !Descriptors.ContainsKey(file)
+        && file is not (HolderFds.Control or HolderFds.Pagemap or HolderFds.HolderPidfd)
+        && !(IsMove && (file is >= HolderFds.SourcePidfd and <= HolderFds.Proc || (file == HolderFds.Socket && !isSocketClosed)));
 
-    private int PollAll(PollDescriptor* descriptors, long count)
+    private int PollAll(PollDescriptor* descriptors, long count, long* timeout)
     {
         int ready = 0;
-        OnIdle();
+        bool sleeps = timeout == null || timeout[0] != 0 || timeout[1] != 0;
+        if (sleeps) OnIdle();
         for (long i = 0; i < count; i++)
         {
+            int before = ready;
             if (descriptors[i].File == HolderFds.HolderPidfd)
                 ready++;
+            else if (IsMove && descriptors[i].File == HolderFds.SourcePidfd)
+                ready += HasSourceExited ? 1 : 0;
+            else if (IsMove && !isSocketClosed && descriptors[i].File == HolderFds.Socket)
+                ready += IsCallOver ? 1 : 0;
             else if (Descriptors.TryGetValue(descriptors[i].File, out FakeTarget? target)
                 && (target.Events.Count != 0 || target.Threads.Any(thread => thread.Fault is not null && !thread.Reported)))
                 ready++;
+            descriptors[i].Returned = (short)(ready == before ? 0 : Kernel.PollIn);
         }
+        if (sleeps && ready == 0) Sleeps++;
         return ready;
     }
 
@@ -227,7 +251,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     {
         if (SourceIsGone || address < SourceStart || address >= SourceStart + (ulong)Source.Length * PageSize) return null;
         ref SourcePage page = ref Source[(address - SourceStart) / PageSize];
-        if (page.Unreadable) return null;
+        if (page.Unreadable || (IsMove && !page.HasArrived)) return null;
         return new TargetPage { State = PageState.Present, Content = page.IsPopulated ? page.Content : 0 };
     }
 
@@ -324,15 +348,18 @@ internal sealed unsafe partial class FakeKernel : IDisposable
 
     private SourcePage At(ulong address) =>
         SourceIsGone || address < SourceStart || address >= SourceStart + (ulong)Source.Length * PageSize
+            || (IsMove && !Source[(address - SourceStart) / PageSize].HasArrived)
             ? default
             : Source[(address - SourceStart) / PageSize];
 
     private long Advise(ulong start, ulong length, long advice)
     {
-        if (advice != 4) return 0;
+        if (advice == Kernel.MADV_REMOVE) return AdviseRemove(start);
+        if (advice != Kernel.MADV_DONTNEED) return 0;
         for (ulong at = start; at < start + length; at += PageSize)
         {
             ref SourcePage page = ref Source[(at - SourceStart) / PageSize];
+            if (IsMove && !page.HasArrived) continue;
             if (page.IsPopulated && !page.Unreadable && !SourceMayBeLost) CheckNotOwed(page.Content);
             page.State = PageState.Missing;
             page.Huge = false;

@@ -19,6 +19,14 @@ internal struct SourcePage
     /// <summary>A guard page or one with a memory failure: reading it fails.</summary>
     public bool Unreadable;
     public long Content;
+    /// <summary>A move: which VMA of the source it lies in, or lay; 0: none, a gap.</summary>
+    public int Vma;
+    /// <summary>A move: it is at the hidden place.</summary>
+    public bool HasArrived;
+    /// <summary>A move: the source has mapped something else where this one was.</summary>
+    public bool IsNew;
+
+    public readonly bool IsAtSource => IsNew || (!HasArrived && Vma != 0);
 
     public readonly bool IsPopulated => State is PageState.Present or PageState.Swapped;
 }
@@ -34,6 +42,8 @@ internal sealed class TargetPage
     public bool MayBeZero;
     public bool MayBePoisoned;
     public int Vma;
+    /// <summary>Which page of the source it is to be, if any.</summary>
+    public int Index = -1;
 
     public TargetPage Copy() => (TargetPage)MemberwiseClone();
 }
@@ -48,6 +58,8 @@ internal sealed class FakeTarget
     public readonly Queue<FakeEvent> Events = new();
     /// <summary>Read by the holder, but the sending thread has not run since: mmap_changing is still raised.</summary>
     public readonly List<FakeEvent> Leaving = [];
+    /// <summary>MADV_DONTNEEDs that have told of it, but not taken the pages yet.</summary>
+    public readonly List<FakeEvent> Dropping = [];
     public int Descriptor = -1;
     public bool Alive = true;
     /// <summary>A child runs only when the fork event of its parent has been read.</summary>
@@ -88,6 +100,8 @@ internal sealed class FakeEvent
     public ulong From, To, Length;
     public FakeTarget? Child;
     public int Delay;
+    /// <summary>A MADV_DONTNEED that only tells of the region of a move being taken.</summary>
+    public bool Announces;
 }
 
 /// <summary>The process called exit_group().</summary>

@@ -30,6 +30,31 @@ internal sealed unsafe class Scenario : IDisposable
         Target = Kernel.Place();
     }
 
+    /// <summary>A move: the same, and a source that goes on, in one VMA or several, with gaps or without.</summary>
+    public static Scenario Move(ulong seed, int pages, int actions, int? pieces = null)
+    {
+        Scenario scenario = new(seed, pages, actions);
+        FakeKernel kernel = scenario.Kernel;
+        Dice dice = kernel.Dice;
+        int borders = dice.Chance(50) ? 0 : dice.Below(30), gaps = dice.Chance(70) ? 0 : dice.Below(15);
+        TargetPage[] targetPages = [.. scenario.Target.Pages.Values];
+        for (int i = 0, vma = 1; i < pages; i++)
+        {
+            if (dice.Chance(borders)) vma++;
+            bool gap = dice.Chance(gaps);
+            kernel.Source[i].Vma = gap ? 0 : vma;
+            if (!gap) continue;
+            kernel.Source[i].State = PageState.Missing;
+            targetPages[i].Expected = 0;
+        }
+        kernel.MovesSeveralVmas = dice.Chance(60);
+        kernel.HasStranger = dice.Chance(20);
+        kernel.Forks = 4;
+        scenario.Control->Lazy = dice.Chance(30) ? 1u : 0;
+        kernel.PrepareMove(pieces ?? (dice.Chance(40) ? 0 : 1 + dice.Below(3)));
+        return scenario;
+    }
+
     public FakeKernel Kernel { get; }
 
     public FakeTarget Target { get; }
@@ -50,7 +75,7 @@ internal sealed unsafe class Scenario : IDisposable
         Service service;
         Service.Initialize(&service, FakeKernel.EntryPoint, Control);
         MakeCramped(&service);
-        Control->State = ControlState.Serving;
+        Control->State = Kernel.IsMove ? ControlState.Prepared : ControlState.Serving;
         try
         {
             Loop.Run(&service);
@@ -70,6 +95,12 @@ internal sealed unsafe class Scenario : IDisposable
     public void RunGuardian()
     {
         Kernel.KillAfter = int.MaxValue;
+        Kernel.IsHolderDead = true;
+        if (Kernel.IsMove)
+        {
+            RunGuardianInSource();
+            return;
+        }
         Kernel.SourceIsGone = true;
         Service service;
         Service.Initialize(&service, FakeKernel.EntryPoint, Control);
@@ -81,6 +112,20 @@ internal sealed unsafe class Scenario : IDisposable
         catch (ProcessExit)
         {
         }
+    }
+
+    private void RunGuardianInSource()
+    {
+        HolderBootArguments arguments = new() { Syscall = (ulong)FakeKernel.EntryPoint, Control = (ulong)Control };
+        try
+        {
+            Guardian.RunInSource(&arguments);
+        }
+        catch (ProcessExit)
+        {
+            return;
+        }
+        throw new InvalidOperationException("the guardian returned");
     }
 
     private void MakeCramped(Service* service)
