@@ -45,8 +45,8 @@ internal static unsafe class Boot
             Abandon(call, arguments);
 
         ControlPage* control = (ControlPage*)mapped;
-        Steps.Reached(call, FillStep.ControlMapped);
         arguments->Control = (ulong)mapped;
+        Steps.Reached(call, FillStep.ControlMapped);
         control->TakenFrom = start;
         control->SourceStart = start;
         control->SourceLength = end - start;

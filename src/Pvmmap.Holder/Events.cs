@@ -179,20 +179,29 @@ internal static unsafe class Events
 
     private static void Fork(Service* service, uint parent, int file)
     {
-        service->Control->Forks++;
         uint child = 0;
+        while (child < service->Control->ContextCount && Service.IsAlive(service, child))
+            child++;
+        if (service->IsSentinel)
+        {
+            // The number was one of the holder's table. What it announced, before it did anything else, is here.
+            file = child < service->ContextLimit ? service->Contexts[child].Fd : -1;
+            if (file < 0)
+                return;
+        }
+        service->Control->Forks++;
         for (uint i = 0; i < service->Control->ContextCount; i++)
         {
             if (Service.IsAlive(service, i) && service->Contexts[i].Fd == file)
                 return;
         }
-        while (child < service->Control->ContextCount && Service.IsAlive(service, child))
-            child++;
         if (child == service->ContextLimit)
         {
             PoisonStranger(service, parent, file);
             return;
         }
+        if (!service->IsSentinel)
+            Sentinel.Announce(service, child, file);
         Kernel.SetNonblocking(service->Call, file);
         CopySegments(service, parent, child);
         Steps.Reached(service->Call, FillStep.ForkHalfApplied);
@@ -202,7 +211,6 @@ internal static unsafe class Events
         if (child == service->Control->ContextCount)
             Published.Write(&service->Control->ContextCount, child + 1);
         Published.Write(&service->Contexts[child].Alive, 1);
-        Sentinel.Announce(service, child, file);
     }
 
     // A child for which there is no room. If it keeps us from poisoning its pages, by events that nobody will read, then it waits.

@@ -44,8 +44,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             Place(to, plan, holder, out Region region);
             if (flags.HasFlag(MmapFlags.Move))
             {
-                Visit(to, everyThread: false, process => process.Invoke(SystemCall.SYS_munmap, (long)source.Start, (long)source.Length)
-                    .OrThrow("release the source range", sourcePid, source));
+                Visit(to, everyThread: false, Release);
             }
             return Result(region, plan, holder);
         }
@@ -69,16 +68,12 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             try
             {
                 using IProcessCalls calls = (IProcessCalls?)stopped ?? new OwnProcess();
-                if (!UserfaultfdProbe.IsGuarded(calls, Tracer, source))
+                bool confined = stopped?.IsUnderSeccomp ?? from.IsUnderSeccomp;
+                using HolderProcess? holder = confined ? Duplicate(stopped, ref plan) : Share(from, stopped, calls, ref plan);
+                if (holder is not null)
                 {
-                    Step.Reached(CallStep.RangeProbed);
-                    plan = SourcePlan.FromMaps(sourcePid, source);
-                    using HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, plan.Parts, from.Pidfd)
-                        : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts);
-                    plan = holder.Attributes is { } attributes && attributes.Count == plan.Parts.Count
-                        ? plan.WithAttributes(sourcePid, attributes) : SourcePlan.FromSmaps(sourcePid, source);
                     bool copied = Place(to, plan, holder, out Region region);
-                    if (copied) calls.Invoke(SystemCall.SYS_munmap, (long)source.Start, (long)source.Length).OrThrow("release the source range", sourcePid, source);
+                    if (copied) Release(calls);
                     return Result(region, plan, holder);
                 }
             }
@@ -90,6 +85,46 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             CompleteFillsIntoSource(ref refusals);
             plan = SourcePlan.FromMaps(sourcePid, source);
         }
+    }
+
+    // Null, here and below, if a userfaultfd guards part of the range.
+    private HolderProcess? Share(Participant from, StoppedProcess? stopped, IProcessCalls calls, ref SourcePlan plan)
+    {
+        if (UserfaultfdProbe.IsGuarded(calls, Tracer, source)) return null;
+        Step.Reached(CallStep.RangeProbed);
+        plan = SourcePlan.FromMaps(sourcePid, source);
+        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, plan.Parts, from.Pidfd)
+            : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts);
+        try
+        {
+            plan = holder.Attributes is { } attributes && attributes.Count == plan.Parts.Count
+                ? plan.WithAttributes(sourcePid, attributes) : SourcePlan.FromSmaps(sourcePid, source);
+            return holder;
+        }
+        catch
+        {
+            holder.Dispose();
+            throw;
+        }
+    }
+
+    private void Release(IProcessCalls calls)
+    {
+        try
+        {
+            calls.Invoke(SystemCall.SYS_munmap, (long)source.Start, (long)source.Length).OrThrow("release the source range", sourcePid, source);
+        }
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+        {
+            // Killed meanwhile: the range went with it, and the target has it all.
+        }
+    }
+
+    // A holder would inherit the seccomp filter: the content is copied from a duplicate, and the original unmapped.
+    private HolderProcess? Duplicate(StoppedProcess? stopped, ref SourcePlan plan)
+    {
+        plan = SourcePlan.FromSmaps(sourcePid, source);
+        return stopped is null ? Snapshot.TakeOwn(plan, Tracer, underSeccomp: true) : Snapshot.Take(stopped, plan, Tracer);
     }
 
     // A fill of ours that is still under way is completed first; its missing pages would look like holes. None there: it may have ended just

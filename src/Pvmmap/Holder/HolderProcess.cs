@@ -15,7 +15,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     private const byte Begin = (byte)'C', Probed = (byte)'Q', Serve = (byte)'U', End = (byte)'E';
     private const ulong StackBytes = HolderBootArguments.StackBytes;
     private const int Unkillable = -1000;
-    private const ulong ArgumentsRoom = 0x400;
+    internal const ulong ArgumentsRoom = 0x400;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private static readonly TimeSpan DeparturePatience = TimeSpan.FromSeconds(5);
@@ -25,6 +25,9 @@ internal sealed unsafe class HolderProcess : IDisposable
     private readonly bool move;
     private FileDescriptor? socket;
     private bool released, followed;
+
+    /// <summary>Of a move out of a process that stands still.</summary>
+    private Remnants? remnants;
 
     private HolderProcess(int pid, FileDescriptor pidfd, FileDescriptor? socket, ControlMapping control, bool mayServe)
     {
@@ -86,40 +89,18 @@ internal sealed unsafe class HolderProcess : IDisposable
         try
         {
             socket = LoadImage(child, pidfd, range, source, out image);
-            ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts);
-            return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes };
+            Remnants remnants = new(source, image);
+            ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts, remnants);
+            return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes, remnants = remnants };
         }
         catch
         {
-            // Still ours: killed. Already on its own: it sees its socket close and leaves nothing behind, unless it was killed itself.
+            // Still ours: killed. Already on its own: it sees its socket close and leaves nothing behind.
             if (socket is null) Linux.Pidfd.Kill(pidfd);
-            else if (Linux.Pidfd.HasEnded(pidfd)) TakeAway(source, image);
             socket?.Dispose();
             Poll.Readable(pidfd, DeparturePatience);
             pidfd.Dispose();
             throw;
-        }
-    }
-
-    // What a holder that was killed has left in the source, which stands still. From the moment there is a guardian that one does it.
-    private static void TakeAway(StoppedProcess source, PageRange image)
-    {
-        try
-        {
-            HolderBootArguments arguments;
-            source.Read(image.End - ArgumentsRoom, new Span<byte>(&arguments, sizeof(HolderBootArguments)));
-            if (arguments.Control != 0)
-            {
-                ControlPage page;
-                source.Read(arguments.Control, new Span<byte>(&page, sizeof(ControlPage)));
-                if (page.GuardianPid != 0) return;
-                source.Invoke(SystemCall.SYS_munmap, (long)arguments.Control, ControlPage.Size);
-            }
-            source.Invoke(SystemCall.SYS_munmap, (long)image.Start, (long)image.Length);
-        }
-        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN or Errno.EFAULT)
-        {
-            // The source is gone, or the holder had taken it all away; the first error is the one to report.
         }
     }
 
@@ -302,7 +283,7 @@ internal sealed unsafe class HolderProcess : IDisposable
 
     private static ControlMapping CreateControl(
         int pid, FileDescriptor pidfd, FileDescriptor? socket, out List<SmapsEntry>? attributes, FileDescriptor? sharedSource = null, int sourcePid = 0,
-        IReadOnlyList<PageRange>? parts = null)
+        IReadOnlyList<PageRange>? parts = null, Remnants? remnants = null)
     {
         attributes = null;
         ControlMapping control = ControlMapping.Create();
@@ -339,6 +320,8 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
         catch
         {
+            // Killed, guardian and all: only then is the socket closed there. Whoever lives cleans up by itself.
+            if (remnants is not null && Poll.Readable(socket!, DeparturePatience) && UnixSocket.Receive(socket!) is null) remnants.Clear(control);
             control.Dispose();
             throw;
         }
@@ -404,6 +387,8 @@ internal sealed unsafe class HolderProcess : IDisposable
                 throw new PvmmapException(Errno.EAGAIN, "take the source range", Pid, hint: "holder and guardian were killed; the source has its memory still");
             Control.AwaitChangeOfState(ControlState.Prepared, TimeSpan.FromMilliseconds(20));
         }
+        if (Control.Page.Moved < Control.Page.SourceLength && Control.Page.State == ControlState.Lost)
+            throw new PvmmapException(Errno.EAGAIN, "take the source range", Pid, hint: "holder and guardian were killed; the source has its memory still");
     }
 
     /// <summary>
@@ -452,6 +437,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         if (followed) return;
         // One that shares the source's memory clears it up before it ends.
         if (move && !Poll.Readable(pidfd, DeparturePatience)) Linux.Pidfd.Kill(pidfd);
+        if (Linux.Pidfd.HasEnded(pidfd) && (guardian is null || Linux.Pidfd.HasEnded(guardian))) remnants?.Clear(Control);
         Control.Dispose();
         pidfd.Dispose();
         guardian?.Dispose();

@@ -22,6 +22,7 @@ internal static unsafe class Memory
     public const int MREMAP_FIXED = 2;
 
     public const int MADV_DONTNEED = 4;
+    public const int MADV_REMOVE = 9;
     public const int MADV_DONTFORK = 10;
     public const int MADV_DOFORK = 11;
     public const int MADV_MERGEABLE = 12;

@@ -18,14 +18,14 @@ internal static class Snapshot
         return HolderProcess.ForkThisProcess(plan.Range, mayServe: !underSeccomp);
     }
 
-    /// <summary>Takes from a process whose threads all stand still, and lets it go on. Null if a userfaultfd guards part of the range.</summary>
+    /// <summary>Takes from a process whose threads all stand still, and lets it go on unless it is under seccomp. Null if a userfaultfd guards part of the range.</summary>
     public static HolderProcess? Take(StoppedProcess source, SourcePlan plan, TracerProcess tracer)
     {
         if (UserfaultfdProbe.IsGuarded(source, tracer, plan.Range)) return null;
         Step.Reached(CallStep.RangeProbed);
         RemoteThread child;
         using (new ForkAdvice(source, plan)) child = source.ForkUnseen();
-        source.Dispose();
+        if (!source.IsUnderSeccomp) source.Dispose();
         return HolderProcess.Start(child, plan.Range, frozen: source.IsUnderSeccomp);
     }
 

@@ -250,8 +250,16 @@ internal sealed partial class CellRun : IDisposable
     {
         bool? succeeded = done is null ? null : done[2] == "0";
         string? source = _cell.KillsSource ? null : SourceState();
+        bool remnants = source?.EndsWith(Outcome.Remnants, StringComparison.Ordinal) == true;
+        if (remnants) source = source![..^Outcome.Remnants.Length];
+        string word = CompareTargetWith(source, done, succeeded);
+        return remnants ? word + Outcome.Remnants : word;
+    }
+
+    private string CompareTargetWith(string? source, string[]? done, bool? succeeded)
+    {
         if (source?.StartsWith(Outcome.Bad, StringComparison.Ordinal) == true) return source;
-        if (source is Outcome.TwoPages or Outcome.Remnants) return source;
+        if (source == Outcome.TwoPages) return source;
         if (!_cell.Move && source is not (null or Outcome.AsFound)) return Bad($"the source of a copy has lost its range");
         if (_cell.KillsTarget) return _cell.Move && source == Outcome.AsFound ? Outcome.SourceKeeps : Outcome.Gone;
         string target = TargetState();
@@ -259,6 +267,7 @@ internal sealed partial class CellRun : IDisposable
         if (target.StartsWith(Outcome.Bad, StringComparison.Ordinal)) return target + said;
         if (target == Outcome.TwoPages) return target;
         bool arrived = target != Outcome.AsFound;
+        if (_cell is { LosesAll: true, Move: true } && succeeded == false && target == Outcome.SigBus && source == Outcome.AsFound) return Outcome.SourceKeepsAll;
         if (succeeded is { } ok && ok != arrived) return Bad($"target {target}{said}");
         if (_cell.Move && source is not null && arrived == (source == Outcome.AsFound)) return Bad($"source {source}, target {target}{said}");
         return target;
@@ -277,7 +286,7 @@ internal sealed partial class CellRun : IDisposable
         if (_source is null) return Remnants(SourcePid) is { Length: > 0 } left ? Bad($"left in the source: {left}") : released ? Outcome.Complete : Outcome.AsFound;
         string difference = released ? Difference(_sourceBefore.Others, s_sourceRange) : Difference(_sourceBefore.Whole);
         if (IsTwoPages(difference)) return Outcome.TwoPages;
-        if (released && IsOurs(difference)) return Outcome.Remnants;
+        if (_cell.Move && IsOurs(difference)) return (released ? Outcome.Complete : Outcome.AsFound) + Outcome.Remnants;
         return difference.Length > 0 ? Bad($"the source is not as found:\n{difference}") : released ? Outcome.Complete : Outcome.AsFound;
     }
 
@@ -294,7 +303,9 @@ internal sealed partial class CellRun : IDisposable
         if (state.StartsWith(Outcome.Bad, StringComparison.Ordinal)) return state;
         if (!there && IsFixed) return Bad("nothing is mapped at the destination");
         bool asFound = state == Outcome.AsFound;
-        if (_child != 0 && ChildState(at) is { } wrong) return wrong;
+        string? child = _child == 0 ? null : ChildState(at);
+        if (child == Outcome.ChildZeros) state = child;
+        else if (child is not null) return child;
         if (_target is null) return state;
         string difference = asFound ? Difference(_targetBefore.Whole) : Difference(_targetBefore.Others, range, new PageRange(MovedTo, MovedTo + DeedPages * Page));
         if (asFound && IsTwoPages(difference)) return Outcome.TwoPages;
@@ -349,6 +360,7 @@ internal sealed partial class CellRun : IDisposable
     private string? ChildState(ulong at)
     {
         if (RemoteContent.Examine(_child, at, Cell.Pages, SourceSeed, 0) is not { } seen) return Bad("a page of the target's child does not come");
+        if (_cell.LosesAll && _cell.FillStep == FillStep.ForkRead && seen is { Wrong: 0, Zero: > 0 }) return Outcome.ChildZeros;
         return seen.Zero + seen.Wrong > 0 ? Bad($"the target's child has {seen}") : null;
     }
 
