@@ -7,6 +7,9 @@ namespace Pvmmap.Holder.Freestanding;
 /// </summary>
 internal static unsafe class AttributeProbe
 {
+    // For each page: its VMA is split in three, the area's too, and what it leaves behind is a third.
+    private const uint Mappings = 5;
+
     /// <summary>Returns false, all being as before, where that cannot be done: the caller reads the whole of smaps then.</summary>
     public static bool Place(Service* service)
     {
@@ -15,6 +18,11 @@ internal static unsafe class AttributeProbe
         ulong area = control->ProbeArea;
         if (area == 0)
             return false;
+        if (!Relocation.HasRoom(call, control->SegmentCount * Mappings + Relocation.Mappings))
+        {
+            control->ProbeArea = 0;
+            return false;
+        }
         int guard = Userfaultfd.Open(call);
         if (guard < 0)
         {
@@ -63,7 +71,7 @@ internal static unsafe class AttributeProbe
         for (uint i = 0; i < control->Probed; i++)
         {
             if (Relocation.HasArrived(call, At(area, i)))
-                Move(call, At(area, i), service->Segments[i].Destination, 0);
+                BringBack(call, control->ProbeGuard, At(area, i), service->Segments[i].Destination);
             Steps.Reached(call, FillStep.PageBroughtBack);
         }
         Published.Write(&control->Probed, 0);
@@ -72,6 +80,18 @@ internal static unsafe class AttributeProbe
         Kernel.Close(call, control->ProbeGuard);
         control->ProbeGuard = 0;
         control->ProbeArea = 0;
+    }
+
+    // If other threads have taken the last mapping meanwhile the page is copied. It is given up only if its place is unmapped, or filled.
+    private static void BringBack(KernelEntry call, int guard, ulong from, ulong to)
+    {
+        while (Move(call, from, to, 0) < 0)
+        {
+            long result = Userfaultfd.Copy(call, guard, to, from, Kernel.PageSize);
+            if (result >= 0 || result == Kernel.ENOENT || result == Kernel.EEXIST)
+                return;
+            Kernel.Yield(call);
+        }
     }
 
     // A page of the place kept between every two, so that they are mappings of their own, and one behind the last.

@@ -11,6 +11,7 @@ internal static unsafe class Boot
     private const byte Probing = (byte)'P';
     private const byte Ready = (byte)'R';
     private const byte Serving = (byte)'S';
+    private const byte NoRoom = (byte)'N';
 
     /// <summary>Never returns.</summary>
     [SkipLocalsInit]
@@ -42,7 +43,11 @@ internal static unsafe class Boot
             ? call(SystemCalls.mmap, 0, ControlPage.Size, Kernel.PROT_READ | Kernel.PROT_WRITE, Kernel.MAP_SHARED, HolderFds.Control, 0)
             : Kernel.ECHILD;
         if (mapped < 0)
+        {
+            if (mapped != Kernel.ECHILD)
+                Messages.Send(call, NoRoom);
             Abandon(call, arguments);
+        }
 
         ControlPage* control = (ControlPage*)mapped;
         arguments->Control = (ulong)mapped;
@@ -67,10 +72,7 @@ internal static unsafe class Boot
         if (move)
             Steps.Reached(call, FillStep.PlaceReserved);
         if (error < 0)
-        {
-            control->LastError = error;
-            Departure.Leave(&service, ControlState.TargetGone);
-        }
+            Fail(&service, error);
         if (move && AttributeProbe.Place(&service))
         {
             Steps.Reached(call, FillStep.ProbePlaced);
@@ -81,6 +83,9 @@ internal static unsafe class Boot
             if (!answered)
                 Departure.Leave(&service, ControlState.TargetGone);
         }
+        // Nothing may stop the move later.
+        if (move && !Relocation.HasRoom(call, Relocation.Mappings))
+            Fail(&service, Kernel.ENOMEM);
         Messages.Send(call, Ready);
         Steps.Reached(call, FillStep.ReadySent);
         // While the caller looks at what was taken and prepares the target.
@@ -139,7 +144,13 @@ internal static unsafe class Boot
             Kernel.Close(call, file);
     }
 
-    // The caller went away before it had given us a control page.
+    private static void Fail(Service* service, long error)
+    {
+        service->Control->LastError = error;
+        Departure.Leave(service, ControlState.TargetGone);
+    }
+
+    // The caller went away before it had given us a control page, or there is no room for it.
     private static void Abandon(KernelEntry call, HolderBootArguments* arguments)
     {
         if (arguments->Move != 0)

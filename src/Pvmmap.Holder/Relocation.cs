@@ -53,6 +53,36 @@ internal static unsafe class Relocation
     }
 
     /// <summary>
+    /// How many mappings more the move takes for a while: advice for a part of a VMA splits it in three, and so does a page that moves into the
+    /// place kept.
+    /// </summary>
+    public const uint Mappings = 5;
+
+    /// <summary>
+    /// Whether <paramref name="mappings"/> more can be had and mremap() works then, which begins only if two more and another three would be below
+    /// vm.max_map_count.
+    /// </summary>
+    public static bool HasRoom(KernelEntry call, uint mappings)
+    {
+        ulong length = (mappings | 1) * Kernel.PageSize;
+        long mapped = call(SystemCalls.mmap, 0, (long)length, Kernel.PROT_NONE, Kernel.MAP_SHARED, HolderFds.Control, ControlPage.Size);
+        if (mapped < 0)
+            return false;
+        ulong start = (ulong)mapped;
+        long result = 0;
+        for (ulong at = Kernel.PageSize; at < length && result >= 0; at += 2 * Kernel.PageSize)
+            result = call(SystemCalls.mprotect, (long)(start + at), (long)Kernel.PageSize, Kernel.PROT_READ, 0, 0, 0);
+        if (result >= 0)
+        {
+            result = call(
+                SystemCalls.mremap, mapped, (long)Kernel.PageSize, (long)Kernel.PageSize, Kernel.MREMAP_MAYMOVE | Kernel.MREMAP_FIXED,
+                mapped + (long)Kernel.PageSize, 0);
+        }
+        Kernel.Unmap(call, start, length);
+        return result >= 0;
+    }
+
+    /// <summary>
     /// The message by which the target tells that it has the region: it is moved to where it was asked for, or, where it was built in place, its
     /// first page is dropped.
     /// </summary>

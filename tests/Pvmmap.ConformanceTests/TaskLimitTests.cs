@@ -30,7 +30,7 @@ public sealed class TaskLimitTests(Theatre theatre) : Scene(theatre)
         Attempt attempt = NewAttempt(mode, way, Length, fix, load => NewPuppetOf(user, load));
         Widen(attempt, room =>
         {
-            ulong tasks = Tasks(attempt.Source) + Tasks(attempt.Target);
+            ulong tasks = ProcessStatus.TasksOf(user);
             attempt.Source.Limit(Rlimit.Tasks, tasks + room);
             attempt.Target.Limit(Rlimit.Tasks, tasks + room);
         });
@@ -43,10 +43,7 @@ public sealed class TaskLimitTests(Theatre theatre) : Scene(theatre)
         ulong room = 1;
         for (allow(room); attempt.Make(Errno.EAGAIN) != Errno.None; allow(room))
         {
-            // what the refused call had started counts until it is gone
             Assert.True(++room < Plenty, $"EAGAIN with room for {room - 1} tasks");
         }
     }
-
-    private static ulong Tasks(Puppet puppet) => ProcessStatus.Figure(puppet.Pid, "Threads");
 }

@@ -12,7 +12,7 @@ internal sealed unsafe class HolderProcess : IDisposable
 {
     /// <summary>What the holder says over its boot socket.</summary>
     private const byte Probing = (byte)'P', Ready = (byte)'R', Serving = (byte)'S';
-    private const byte Begin = (byte)'C', Probed = (byte)'Q', Serve = (byte)'U', End = (byte)'E';
+    private const byte Begin = (byte)'C', Probed = (byte)'Q', Serve = (byte)'U', End = (byte)'E', NoRoom = (byte)'N';
     private const ulong StackBytes = HolderBootArguments.StackBytes;
     private const int Unkillable = -1000;
     internal const ulong ArgumentsRoom = 0x400;
@@ -365,7 +365,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         if (received is null || (received != message && received != orElse))
         {
             SyscallResult error = new(control.Page.LastError);
-            if (error.Errno is Errno.ENOMEM)
+            if (error.Errno is Errno.ENOMEM || received == NoRoom)
                 throw new PvmmapException(Errno.ENOMEM, "start the holder", pid, hint: "the source's map count or RLIMIT_AS leaves no place to keep the pages");
             if (error.Errno is Errno.EAGAIN)
                 throw new PvmmapException(Errno.EAGAIN, "start the guardian", pid, hint: "no task can be created: RLIMIT_NPROC or pids.max");

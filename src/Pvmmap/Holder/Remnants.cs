@@ -11,8 +11,6 @@ namespace Pvmmap.Holder;
 /// <param name="image">Where the holder's code and stacks are.</param>
 internal sealed unsafe class Remnants(StoppedProcess source, PageRange image)
 {
-    private const long Replacing = Memory.MREMAP_MAYMOVE | Memory.MREMAP_FIXED;
-
     /// <summary>Clears it. Nobody of ours may run there any more. What is cleared already does no harm: nothing else is mapped there meanwhile.</summary>
     public void Clear(ControlMapping control)
     {
@@ -72,7 +70,7 @@ internal sealed unsafe class Remnants(StoppedProcess source, PageRange image)
         source.Invoke(SystemCall.SYS_madvise, (long)page, (long)PageRange.PageSize, Memory.MADV_REMOVE).Errno == Errno.EINVAL;
 
     private SyscallResult Move(ulong from, ulong to, ulong length) =>
-        source.Invoke(SystemCall.SYS_mremap, (long)from, (long)length, (long)length, Replacing, (long)to);
+        source.Invoke(SystemCall.SYS_mremap, (long)from, (long)length, (long)length, Memory.MREMAP_MAYMOVE | Memory.MREMAP_FIXED, (long)to);
 
     private void Unmap(ulong start, ulong length) => source.Invoke(SystemCall.SYS_munmap, (long)start, (long)length);
 }

@@ -33,11 +33,27 @@ internal static class ProcessStatus
 
     public static int Mappings(int pid) => File.ReadLines($"/proc/{pid}/maps").Count();
 
-    private static string? Stat(int pid)
+    /// <summary>As RLIMIT_NPROC counts them: threads of whatever process, those too that ended and wait to be reaped.</summary>
+    public static ulong TasksOf(int user)
+    {
+        ulong tasks = 0;
+        foreach (int pid in All())
+        {
+            if (Text(pid, "status") is not { } status || !status.Contains($"\nUid:\t{user}\t", StringComparison.Ordinal)) continue;
+            const string threads = "\nThreads:\t";
+            int at = status.IndexOf(threads, StringComparison.Ordinal) + threads.Length;
+            tasks += ulong.Parse(status.AsSpan(at, status.IndexOf('\n', at) - at), CultureInfo.InvariantCulture);
+        }
+        return tasks;
+    }
+
+    private static string? Stat(int pid) => Text(pid, "stat");
+
+    private static string? Text(int pid, string file)
     {
         try
         {
-            return File.ReadAllText($"/proc/{pid}/stat");
+            return File.ReadAllText($"/proc/{pid}/{file}");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -16,8 +16,10 @@ public class KernelAbiTests
         "Memory.AddressSpaceEnd", // TASK_SIZE_MAX, not in a uapi header
         "Ptrace.UserCodeSegment64", // __USER_CS, not in a uapi header
         "Signals.MaskBytes", // sizeof of the kernel's sigset_t, which libc's is not
+        "AttributeProbe.Mappings",
         "DeliveredPositions",
         "Descriptors",
+        "Relocation.Mappings",
         "Departure.SignalAction", // the kernel's struct sigaction is not the C library's
         "Departure.VanishMicroseconds",
         "UnixSocket.MaximumDescriptors",
@@ -47,6 +49,7 @@ public class KernelAbiTests
         "Boot.Probing",
         "Boot.Ready",
         "Boot.Serving",
+        "AttributeProbe.Mappings",
         "DeliveredPositions",
         "Events",
         "Faults",
