@@ -46,6 +46,7 @@ public class KernelAbiTests
         // Pvmmap.Holder.Freestanding
         "BackgroundFill",
         "Boot.HighestDescriptor",
+        "Boot.NoRoom",
         "Boot.Probing",
         "Boot.Ready",
         "Boot.Serving",
