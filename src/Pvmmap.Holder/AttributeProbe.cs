@@ -7,22 +7,25 @@ namespace Pvmmap.Holder.Freestanding;
 /// </summary>
 internal static unsafe class AttributeProbe
 {
-    // For each page: its VMA is split in three, the area's too, and what it leaves behind is a third.
-    private const uint Mappings = 5;
+    // For each page: its VMA is split in three, and what it leaves behind is another; the area is split as well.
+    private const uint Mappings = 4;
 
-    /// <summary>Returns false, all being as before, where that cannot be done: the caller reads the whole of smaps then.</summary>
+    /// <summary>Whether the caller asks for it, and the mappings that it takes can be had. Else all is as before: the caller reads the whole of smaps.</summary>
+    public static bool IsWanted(Service* service)
+    {
+        ControlPage* control = service->Control;
+        if (control->ProbeArea != 0 && Relocation.HasRoom(service->Call, control->SegmentCount * Mappings + Relocation.Mappings))
+            return true;
+        control->ProbeArea = 0;
+        return false;
+    }
+
+    /// <summary>Returns false, all being as before, where it cannot be done.</summary>
     public static bool Place(Service* service)
     {
         KernelEntry call = service->Call;
         ControlPage* control = service->Control;
         ulong area = control->ProbeArea;
-        if (area == 0)
-            return false;
-        if (!Relocation.HasRoom(call, control->SegmentCount * Mappings + Relocation.Mappings))
-        {
-            control->ProbeArea = 0;
-            return false;
-        }
         int guard = Userfaultfd.Open(call);
         if (guard < 0)
         {

@@ -73,7 +73,11 @@ internal static unsafe class Boot
             Steps.Reached(call, FillStep.PlaceReserved);
         if (error < 0)
             Fail(&service, error);
-        if (move && AttributeProbe.Place(&service))
+        // Nothing may stop the move later; nor keep the page that is probed from coming back.
+        bool probes = move && AttributeProbe.IsWanted(&service);
+        if (move && !probes && !Relocation.HasRoom(call, Relocation.Mappings))
+            Fail(&service, Kernel.ENOMEM);
+        if (probes && AttributeProbe.Place(&service))
         {
             Steps.Reached(call, FillStep.ProbePlaced);
             Messages.Send(call, Probing);
@@ -83,9 +87,6 @@ internal static unsafe class Boot
             if (!answered)
                 Departure.Leave(&service, ControlState.TargetGone);
         }
-        // Nothing may stop the move later.
-        if (move && !Relocation.HasRoom(call, Relocation.Mappings))
-            Fail(&service, Kernel.ENOMEM);
         Messages.Send(call, Ready);
         Steps.Reached(call, FillStep.ReadySent);
         // While the caller looks at what was taken and prepares the target.

@@ -19,6 +19,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private TimeSpan sourceStopTime, targetStopTime;
     private TracerProcess? tracer;
     private SentinelProcess? sentinel;
+    private List<Vma>? targetMaps;
 
     private PageRange Destination => new(destination, destination + source.Length);
 
@@ -36,9 +37,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         Step.Reached(CallStep.Checked);
         try
         {
-            sentinel = SentinelProcess.Start(Tracer, targetPid, out string? alone);
-            if (alone is not null) notes.Add(alone);
-            Step.Reached(CallStep.SentinelStarted);
+            // Until it has the target to stop: what this process maps and unmaps meanwhile it does alone.
+            Tracer.IsQuiet = sourcePid == Self;
+            sentinel = SentinelProcess.Start(Tracer, targetPid);
             if (IsMove) return Move(from, to, plan);
             using HolderProcess holder = Take(from, ref plan);
             Place(to, plan, holder, out Region region);
@@ -74,14 +75,16 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 {
                     bool copied = Place(to, plan, holder, out Region region);
                     if (copied) Release(calls);
+                    stopped?.Dispose();
+                    sourceStopTime += stopped?.StopTime ?? TimeSpan.Zero;
                     return Result(region, plan, holder);
                 }
             }
             finally
             {
                 stopped?.Dispose();
-                sourceStopTime += stopped?.StopTime ?? TimeSpan.Zero;
             }
+            sourceStopTime += stopped?.StopTime ?? TimeSpan.Zero;
             CompleteFillsIntoSource(ref refusals);
             plan = SourcePlan.FromMaps(sourcePid, source);
         }
@@ -90,16 +93,19 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     // Null, here and below, if a userfaultfd guards part of the range.
     private HolderProcess? Share(Participant from, StoppedProcess? stopped, IProcessCalls calls, ref SourcePlan plan)
     {
-        if (UserfaultfdProbe.IsGuarded(calls, Tracer, source)) return null;
-        Step.Reached(CallStep.RangeProbed);
         plan = SourcePlan.FromMaps(sourcePid, source);
-        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, plan.Parts, from.Pidfd)
-            : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts);
+        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, plan.Parts, from.Pidfd, LookAtTarget)
+            : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts, LookAtTarget);
         try
         {
-            plan = holder.Attributes is { } attributes && attributes.Count == plan.Parts.Count
-                ? plan.WithAttributes(sourcePid, attributes) : SourcePlan.FromSmaps(sourcePid, source);
-            return holder;
+            bool guarded = false;
+            // Where the attributes could be asked for, the first page of each VMA has been registered with a userfaultfd: nobody else has done that.
+            if (holder.Attributes is { } attributes && attributes.Count == plan.Parts.Count) plan = plan.WithAttributes(sourcePid, attributes);
+            else if (!(guarded = UserfaultfdProbe.IsGuarded(calls, Tracer, source))) plan = SourcePlan.FromSmaps(sourcePid, source);
+            Step.Reached(CallStep.RangeProbed);
+            if (!guarded) return holder;
+            holder.Dispose();
+            return null;
         }
         catch
         {
@@ -117,6 +123,19 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
         {
             // Killed meanwhile: the range went with it, and the target has it all.
+        }
+    }
+
+    private void LookAtTarget()
+    {
+        try
+        {
+            if (targetPid != Self) targetMaps = Maps.Read(targetPid);
+        }
+        catch (PvmmapException)
+        {
+            // It is looked at again when it stands still.
+            targetMaps = null;
         }
     }
 
@@ -191,6 +210,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     {
         Region region = null!;
         bool inPlace = false, filled = false;
+        ConfirmSentinel();
+        Tracer.IsQuiet = false;
         Visit(to, flags.HasFlag(MmapFlags.Fixed) && plan.Pieces.Count > 1, target =>
         {
             region = Region.Map(target, plan, destination, flags, out int undo);
@@ -207,11 +228,13 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                     return;
                 }
                 Step.Reached(CallStep.SentinelReady);
+                Tracer.IsQuiet = IsMove && sourcePid == Self;
                 region.Commit(target, undo, announce: IsMove && !filled);
                 inPlace = true;
                 Step.Reached(CallStep.RegionCommitted);
                 if (!IsMove || filled) return;
                 holder.AwaitRelocation();
+                Tracer.IsQuiet = false;
                 Step.Reached(CallStep.RelocationSeen);
             }
             catch when (!inPlace)
@@ -229,6 +252,16 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
     // Within one process it is a duplicate whose original is unmapped: source and target cannot stand still one after the other.
     private bool IsMove => flags.HasFlag(MmapFlags.Move) && sourcePid != targetPid;
+
+    private void ConfirmSentinel()
+    {
+        if (!sentinel!.HasStarted(out string? alone))
+        {
+            notes.Add(alone!);
+            LeaveSentinel();
+        }
+        Step.Reached(CallStep.SentinelStarted);
+    }
 
     // From here on it knows by itself when nobody serves any more; as long as we had its socket it would wait for us, and the target for it.
     private void LeaveSentinel()
@@ -345,7 +378,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             return;
         }
         PageRange avoid = destination == 0 ? default : Destination;
-        using StoppedProcess stopped = StoppedProcess.Stop(Tracer, to.Pidfd, targetPid, everyThread, avoid);
+        using StoppedProcess stopped = StoppedProcess.Stop(Tracer, to.Pidfd, targetPid, everyThread, avoid, targetMaps);
         try
         {
             work(stopped);
@@ -359,6 +392,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
     private MmapResult Result(Region region, SourcePlan plan, HolderProcess holder)
     {
+        // While nothing is filled yet: after that they all need the same locks.
+        tracer?.Dispose();
+        tracer = null;
         holder.Settle(targetPid);
         return new MmapResult
         {

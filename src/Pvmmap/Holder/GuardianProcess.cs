@@ -9,15 +9,8 @@ internal static class GuardianProcess
     /// <summary>Its number in our pid namespace: the holder's only child. Null if there is none, or the kernel lists no children (CONFIG_PROC_CHILDREN).</summary>
     public static int? Find(int holderPid)
     {
-        try
-        {
-            string children = File.ReadAllText(string.Create(CultureInfo.InvariantCulture, $"/proc/{holderPid}/task/{holderPid}/children"));
-            return int.TryParse(children.AsSpan().Trim(), CultureInfo.InvariantCulture, out int child) ? child : null;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            return null;
-        }
+        string? children = Files.TryReadText(string.Create(CultureInfo.InvariantCulture, $"/proc/{holderPid}/task/{holderPid}/children"));
+        return int.TryParse(children.AsSpan().Trim(), CultureInfo.InvariantCulture, out int child) ? child : null;
     }
 
     /// <summary>Its pidfd; null if there is none.</summary>

@@ -80,7 +80,8 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="sourcePidfd">Its pidfd.</param>
     /// <param name="range">What is to be moved.</param>
     /// <param name="parts">The same, VMA by VMA.</param>
-    public static HolderProcess Share(StoppedProcess source, FileDescriptor sourcePidfd, PageRange range, IReadOnlyList<PageRange> parts)
+    /// <param name="meanwhile">What the caller has to do while the holder makes itself ready.</param>
+    public static HolderProcess Share(StoppedProcess source, FileDescriptor sourcePidfd, PageRange range, IReadOnlyList<PageRange> parts, Action meanwhile)
     {
         RemoteThread child = source.ForkUnseen(shareMemory: true);
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
@@ -90,7 +91,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         {
             socket = LoadImage(child, pidfd, range, source, out image);
             Remnants remnants = new(source, image);
-            ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts, remnants);
+            ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts, remnants, meanwhile);
             return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes, remnants = remnants };
         }
         catch
@@ -105,13 +106,14 @@ internal sealed unsafe class HolderProcess : IDisposable
     }
 
     /// <summary>The same for a move out of this process. No managed code runs in the holder.</summary>
-    public static HolderProcess ShareThisProcess(PageRange range, IReadOnlyList<PageRange> parts, FileDescriptor ownPidfd) =>
-        StartHere(range, mayServe: true, ownPidfd, parts);
+    public static HolderProcess ShareThisProcess(PageRange range, IReadOnlyList<PageRange> parts, FileDescriptor ownPidfd, Action meanwhile) =>
+        StartHere(range, mayServe: true, ownPidfd, parts, meanwhile);
 
     /// <summary>Forks this process; the child is the holder. No managed code runs in it.</summary>
     public static HolderProcess ForkThisProcess(PageRange range, bool mayServe) => StartHere(range, mayServe, null);
 
-    private static HolderProcess StartHere(PageRange range, bool mayServe, FileDescriptor? sharing, IReadOnlyList<PageRange>? parts = null)
+    private static HolderProcess StartHere(
+        PageRange range, bool mayServe, FileDescriptor? sharing, IReadOnlyList<PageRange>? parts = null, Action? meanwhile = null)
     {
         HolderImage code = HolderImage.InThisProcess;
         ulong codeBytes = PageAligned((ulong)code.Code.Length), imageBytes = codeBytes + StackBytes;
@@ -122,8 +124,11 @@ internal sealed unsafe class HolderProcess : IDisposable
         bool imageIsOurs = true;
         try
         {
-            code.Code.CopyTo(new Span<byte>((void*)image, code.Code.Length));
-            Memory.Protect(image, codeBytes, Memory.PROT_READ | Memory.PROT_EXEC).OrThrow("make the holder's code executable");
+            if (!SentinelProcess.TryMapCode(image, codeBytes))
+            {
+                code.Code.CopyTo(new Span<byte>((void*)image, code.Code.Length));
+                Memory.Protect(image, codeBytes, Memory.PROT_READ | Memory.PROT_EXEC).OrThrow("make the holder's code executable");
+            }
             TakeSelfArguments arguments = new()
             {
                 Syscall = code.SyscallStub,
@@ -143,7 +148,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             try
             {
                 there.Dispose();
-                ControlMapping control = CreateControl(pid, pidfd, here, out List<SmapsEntry>? attributes, sharing, Environment.ProcessId, parts);
+                ControlMapping control = CreateControl(pid, pidfd, here, out List<SmapsEntry>? attributes, sharing, Environment.ProcessId, parts, meanwhile: meanwhile);
                 return new HolderProcess(pid, pidfd, here, control, mayServe) { Attributes = attributes };
             }
             catch
@@ -283,7 +288,7 @@ internal sealed unsafe class HolderProcess : IDisposable
 
     private static ControlMapping CreateControl(
         int pid, FileDescriptor pidfd, FileDescriptor? socket, out List<SmapsEntry>? attributes, FileDescriptor? sharedSource = null, int sourcePid = 0,
-        IReadOnlyList<PageRange>? parts = null, Remnants? remnants = null)
+        IReadOnlyList<PageRange>? parts = null, Remnants? remnants = null, Action? meanwhile = null)
     {
         attributes = null;
         ControlMapping control = ControlMapping.Create();
@@ -306,6 +311,7 @@ internal sealed unsafe class HolderProcess : IDisposable
                 PageRange probes = AskForProbes(control, sourcePid, parts!);
                 UnixSocket.Send(socket, Begin, control.File!, pagemap, sharedSource, maps, proc);
                 Step.Reached(CallStep.ControlSent);
+                meanwhile?.Invoke();
                 if (Expect(socket, pidfd, pid, control, Ready, Probing) == Ready)
                 {
                     Step.Reached(CallStep.HolderReady);
@@ -400,8 +406,8 @@ internal sealed unsafe class HolderProcess : IDisposable
         if (!released) return;
         int sentinelPid = Control.Page.SentinelPid;
         int? guardianPid = GuardianProcess.Find(Pid);
-        int[] all = [Pid, guardianPid ?? 0, sentinelPid];
-        CgroupMembership.Adopt(all.Where(pid => pid != 0), targetPid);
+        int[] pair = guardianPid is { } second ? [Pid, second] : [Pid];
+        CgroupMembership.Adopt(sentinelPid == 0 ? [pair] : [pair, [sentinelPid]], targetPid);
         if (sentinelPid != 0) CgroupMembership.ShieldFromOutOfMemory(sentinelPid, Unkillable);
         if (move) return;
         if (guardianPid is { } guard) CgroupMembership.ShieldFromOutOfMemory(guard, Unkillable);

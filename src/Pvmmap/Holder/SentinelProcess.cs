@@ -22,56 +22,86 @@ internal sealed unsafe class SentinelProcess : IDisposable
     // Made once for the lifetime of this process; close-on-exec.
     private static readonly Lazy<FileDescriptor> Program = new(MakeProgram, LazyThreadSafetyMode.PublicationOnly);
 
+    private readonly TracerProcess tracer;
     private readonly FileDescriptor socket;
+    private FileDescriptor? end;
+    private ulong memory;
     private bool asked;
 
-    private SentinelProcess(int pid, FileDescriptor socket)
+    private SentinelProcess(TracerProcess tracer, FileDescriptor socket)
     {
-        Pid = pid;
+        this.tracer = tracer;
         this.socket = socket;
     }
 
-    public int Pid { get; }
+    /// <summary>Its number, from <see cref="HasStarted"/> on.</summary>
+    public int Pid { get; private set; }
 
     /// <summary>The socket's other end tells it of children, and, closed by all, that nobody serves any more.</summary>
     public FileDescriptor Lifeline => socket;
 
-    /// <summary>Starts one. Null with a reason where the kernel runs no program out of a memfd.</summary>
-    public static SentinelProcess? Start(TracerProcess tracer, int targetPid, out string? reason)
+    /// <summary>Has one started, while the caller goes on.</summary>
+    public static SentinelProcess Start(TracerProcess tracer, int targetPid)
     {
-        reason = null;
         (FileDescriptor here, FileDescriptor there) = UnixSocket.Pair();
         HolderImage image = HolderImage.InThisProcess;
-        ulong memory = 0;
-        SyscallResult pid = default, error = default;
+        SentinelProcess sentinel = new(tracer, here);
         try
         {
-            using FileDescriptor end = FileDescriptor.From(
-                SystemCall.Invoke(SystemCall.SYS_fcntl, there.Number, FileDescriptor.F_DUPFD_CLOEXEC, LowestDescriptor), "start the sentinel");
-            memory = (ulong)Memory.Map(0, StackBytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS).OrThrow("start the sentinel");
-            SentinelArguments* arguments = (SentinelArguments*)memory;
+            using (there)
+            {
+                sentinel.end = FileDescriptor.From(
+                    SystemCall.Invoke(SystemCall.SYS_fcntl, there.Number, FileDescriptor.F_DUPFD_CLOEXEC, LowestDescriptor), "start the sentinel");
+            }
+            int program = Program.Value.Number;
+            sentinel.memory = (ulong)Memory.Map(0, StackBytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS).OrThrow("start the sentinel");
+            SentinelArguments* arguments = (SentinelArguments*)sentinel.memory;
             arguments->Syscall = image.SyscallStub;
-            arguments->Socket = end.Number;
-            arguments->Program = Program.Value.Number;
+            arguments->Socket = sentinel.end.Number;
+            arguments->Program = program;
             Encoding.UTF8.GetBytes($"pvmmap-sentinel (fill of process {targetPid})\0", new Span<byte>(&arguments->Name, sizeof(NameBytes)));
-            pid = tracer.Spawn(memory + StackBytes, image.SentinelBecome, memory);
-            error = new SyscallResult(arguments->Error);
+            tracer.Spawn(sentinel.memory + StackBytes, image.SentinelBecome, sentinel.memory);
+            return sentinel;
         }
         catch
         {
+            sentinel.Free();
             here.Dispose();
             throw;
         }
-        finally
-        {
-            there.Dispose();
-            if (memory != 0) Memory.Unmap(memory, StackBytes);
-        }
-        if (!pid.Failed && !error.Failed) return new SentinelProcess((int)pid.Value, here);
-        here.Dispose();
-        pid.OrThrow("start the sentinel", hint: "no task can be created: RLIMIT_NPROC or pids.max");
+    }
+
+    /// <summary>
+    /// Maps the image's code in this process, over memory that is mapped there, from the file that sentinels are started from: nothing has to be
+    /// copied. False where no program can be mapped out of a memfd.
+    /// </summary>
+    public static bool TryMapCode(ulong at, ulong length)
+    {
+        SyscallResult mapped = SystemCall.Invoke(
+            SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_READ | Memory.PROT_EXEC, Memory.MAP_PRIVATE | Memory.MAP_FIXED, Program.Value.Number, CodeOffset);
+        if (mapped.Errno is Errno.EPERM or Errno.EACCES) return false;
+        mapped.OrThrow("map the holder's code");
+        return true;
+    }
+
+    /// <summary>Waits until it runs. False with a reason where the kernel runs no program out of a memfd.</summary>
+    public bool HasStarted(out string? reason)
+    {
+        reason = null;
+        SyscallResult pid = tracer.AwaitSpawned(), error = new(((SentinelArguments*)memory)->Error);
+        Free();
+        Pid = (int)pid.OrThrow("start the sentinel", hint: "no task can be created: RLIMIT_NPROC or pids.max");
+        if (!error.Failed) return true;
         reason = $"no sentinel stands behind holder and guardian ({error.Errno}: no program can be run out of a memfd): if both are killed at once, missing pages read as zeros";
-        return null;
+        return false;
+    }
+
+    private void Free()
+    {
+        end?.Dispose();
+        end = null;
+        if (memory != 0) Memory.Unmap(memory, StackBytes);
+        memory = 0;
     }
 
     /// <summary>Gives it what it needs; it is in place when <see cref="AwaitReady"/> has returned.</summary>
@@ -84,7 +114,21 @@ internal sealed unsafe class SentinelProcess : IDisposable
     /// <summary>False if it is gone.</summary>
     public bool AwaitReady() => !asked || (Poll.Readable(socket, Patience) && UnixSocket.Receive(socket) == Ready);
 
-    public void Dispose() => socket.Dispose();
+    public void Dispose()
+    {
+        socket.Dispose();
+        if (memory == 0) return;
+        try
+        {
+            tracer.AwaitSpawned();
+            Free();
+        }
+        catch (PvmmapException)
+        {
+            // The tracer is gone: its child may use that memory for a moment still, so that it stays mapped.
+            end?.Dispose();
+        }
+    }
 
     /// <summary>The image as an ELF executable: one segment, and a stack that is not executable (elf(5)).</summary>
     private static FileDescriptor MakeProgram()

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text;
 
 namespace Pvmmap.Linux;
@@ -7,6 +8,7 @@ internal static unsafe class Files
 {
     public const int AT_FDCWD = -100;
     public const int O_RDONLY = 0;
+    public const int O_WRONLY = 1;
     public const int O_RDWR = 2;
     public const int O_CLOEXEC = 0x80000;
 
@@ -19,6 +21,43 @@ internal static unsafe class Files
     {
         fixed (byte* name = Encoding.UTF8.GetBytes(path + "\0"))
             return SystemCall.InvokeUninterrupted(SystemCall.SYS_openat, AT_FDCWD, (long)name, flags | O_CLOEXEC);
+    }
+
+    /// <summary>The whole of a small file; null if it cannot be opened or read.</summary>
+    public static string? TryReadText(string path)
+    {
+        const int enough = 64 * 1024;
+        SyscallResult opened = TryOpen(path, O_RDONLY);
+        if (opened.Failed) return null;
+        using FileDescriptor file = new(opened.Value);
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(enough);
+        try
+        {
+            int length = 0;
+            while (length < buffer.Length)
+            {
+                SyscallResult got = Read(file, buffer.AsSpan(length));
+                if (got.Failed) return null;
+                if (got.Value == 0) return Encoding.UTF8.GetString(buffer, 0, length);
+                length += (int)got.Value;
+            }
+            return null;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
+
+    /// <summary>Writes to an existing file of the kernel, in one go. False if it cannot be opened or refuses it.</summary>
+    public static bool TryWriteText(string path, string text)
+    {
+        SyscallResult opened = TryOpen(path, O_WRONLY);
+        if (opened.Failed) return false;
+        using FileDescriptor file = new(opened.Value);
+        byte[] bytes = Encoding.UTF8.GetBytes(text);
+        fixed (byte* from = bytes)
+            return SystemCall.InvokeUninterrupted(SystemCall.SYS_write, file.Number, (long)from, bytes.Length).Value == bytes.Length;
     }
 
     public static SyscallResult Read(FileDescriptor file, Span<byte> buffer)

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Pvmmap.Linux;
 
 namespace Pvmmap.Procfs;
 
@@ -9,16 +10,20 @@ internal static class CgroupMembership
     /// Puts processes into the cgroups of another one, hierarchy by hierarchy, where this process may: who stops a service or a container kills what is in
     /// its cgroup. Nothing is done where they are there already.
     /// </summary>
-    public static void Adopt(IEnumerable<int> pids, int like)
+    /// <param name="families">The processes; those that one has started since, and that are where it is, stand behind it.</param>
+    /// <param name="like">Whose cgroups it shall be.</param>
+    public static void Adopt(ReadOnlySpan<int[]> families, int like)
     {
         string wanted = Read(like);
-        foreach (int pid in pids)
+        foreach (int[] family in families)
         {
-            if (Read(pid) is not { Length: > 0 } present || present == wanted) continue;
+            if (Read(family[0]) is not { Length: > 0 } present || present == wanted) continue;
             HashSet<string> already = [.. present.Split('\n')];
             foreach (string line in wanted.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(line => !already.Contains(line)))
             {
-                if (DirectoryOf(line) is { } directory) Write(Path.Combine(directory, "cgroup.procs"), pid.ToString(CultureInfo.InvariantCulture));
+                if (DirectoryOf(line) is not { } directory) continue;
+                // Where it is not allowed they stay: docs/limits.md.
+                foreach (int pid in family) Files.TryWriteText(Path.Combine(directory, "cgroup.procs"), pid.ToString(CultureInfo.InvariantCulture));
             }
         }
     }
@@ -28,7 +33,7 @@ internal static class CgroupMembership
     {
         if (OutOfMemoryScore(pid) is not { } present || present <= wanted) return;
         // Below the value that a privileged process set last it takes CAP_SYS_RESOURCE; that value is 0 if nobody did.
-        if (!Write(ScoreFile(pid), wanted.ToString(CultureInfo.InvariantCulture)) && wanted < 0 && present > 0) Write(ScoreFile(pid), "0");
+        if (!Files.TryWriteText(ScoreFile(pid), wanted.ToString(CultureInfo.InvariantCulture)) && wanted < 0 && present > 0) Files.TryWriteText(ScoreFile(pid), "0");
     }
 
     /// <summary>oom_score_adj: -1000 (never chosen) to 1000. Null if the process is gone.</summary>
@@ -65,30 +70,6 @@ internal static class CgroupMembership
 
     private static string ScoreFile(int pid) => string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/oom_score_adj");
 
-    private static string Text(string path)
-    {
-        try
-        {
-            return File.ReadAllText(path);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            // The process is gone.
-            return "";
-        }
-    }
-
-    // False if it is not allowed, or the process is gone: as good as it gets, see docs/limits.md.
-    private static bool Write(string path, string text)
-    {
-        try
-        {
-            File.WriteAllText(path, text);
-            return true;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            return false;
-        }
-    }
+    // Nothing if the process is gone.
+    private static string Text(string path) => Files.TryReadText(path) ?? "";
 }

@@ -35,6 +35,14 @@ internal sealed record ReturningCode(ulong SyscallReturn, ulong Restore)
         return null;
     }
 
+    /// <summary>False if the process has something else there now: it has begun another program since its maps were read.</summary>
+    public bool IsThere(int pid)
+    {
+        Span<byte> code = stackalloc byte[RestoreCode.Length];
+        return Memory.ReadUpTo(pid, Restore, code) == code.Length && code.SequenceEqual(RestoreCode)
+            && Memory.ReadUpTo(pid, SyscallReturn, code[..SyscallReturnCode.Length]) == SyscallReturnCode.Length && code.StartsWith(SyscallReturnCode);
+    }
+
     private static bool IsText(Vma vma) => vma.IsFileBacked && vma.Protection.HasFlag(Protection.Execute) && vma.Range.Length <= LargestText;
 
     // Piece by piece with a small buffer: a whole library's text would be a megabyte of fresh memory, while a process stands still.

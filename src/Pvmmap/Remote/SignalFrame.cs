@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
@@ -34,9 +35,21 @@ internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction)
     public static SignalFrame? Write(TracerProcess tracer, RemoteThread thread, int pid, ulong signalMask, IReadOnlyList<Vma> maps)
     {
         Vma? stack = maps.FirstOrDefault(vma => vma.IsStack && vma.Range.Contains(new PageRange(thread.Saved.Rsp, thread.Saved.Rsp)));
-        if (stack is null || ReturningCode.Find(pid, maps) is not { } code) return null;
+        if (stack is null || ReturningCode.Find(pid, maps) is not { } code || !code.IsThere(pid)) return null;
 
-        byte[] xstate = new byte[MaximumXstate];
+        byte[] xstate = ArrayPool<byte>.Shared.Rent(MaximumXstate);
+        try
+        {
+            return Write(tracer, thread, pid, signalMask, stack, code, xstate);
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(xstate);
+        }
+    }
+
+    private static SignalFrame? Write(TracerProcess tracer, RemoteThread thread, int pid, ulong signalMask, Vma stack, ReturningCode code, byte[] xstate)
+    {
         int xstateBytes;
         fixed (byte* buffer = xstate)
         {

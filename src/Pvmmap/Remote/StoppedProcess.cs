@@ -56,7 +56,8 @@ internal sealed class StoppedProcess : IProcessCalls
     /// <param name="pid">Its number.</param>
     /// <param name="everyThread">True: no thread of it runs, the memory is that of one instant. False: the one thread that runs our calls stands still.</param>
     /// <param name="avoid">Addresses that the trampoline must keep clear of.</param>
-    public static StoppedProcess Stop(TracerProcess tracer, FileDescriptor pidfd, int pid, bool everyThread, PageRange avoid)
+    /// <param name="before">Its maps as they were a moment before, if they are known: it stands still for less long then.</param>
+    public static StoppedProcess Stop(TracerProcess tracer, FileDescriptor pidfd, int pid, bool everyThread, PageRange avoid, List<Vma>? before = null)
     {
         StoppedProcess process = new(tracer, pidfd, pid);
         try
@@ -65,7 +66,7 @@ internal sealed class StoppedProcess : IProcessCalls
             else process.StopOneThread();
             Step.ReachedIn(pid, CallStep.SourceStopped, CallStep.TargetStopped);
             process.Prepare();
-            process.MapTrampoline(avoid);
+            process.MapTrampoline(avoid, before);
             Step.ReachedIn(pid, CallStep.SourcePrepared, CallStep.TargetPrepared);
             return process;
         }
@@ -125,9 +126,12 @@ internal sealed class StoppedProcess : IProcessCalls
 
     private void StopOneThread()
     {
+        // The leader, which need not be looked for.
+        if (Seize(Pid)) Interrupt([Pid]);
+        if (thread is not null) return;
         foreach (int tid in Threads())
         {
-            if (!Seize(tid)) continue;
+            if (tid == Pid || !Seize(tid)) continue;
             Interrupt([tid]);
             if (thread is not null) return;
         }
@@ -242,10 +246,11 @@ internal sealed class StoppedProcess : IProcessCalls
         if (errno != Errno.None) throw new PvmmapException(errno, "trace the process", Pid);
     }
 
-    private void MapTrampoline(PageRange avoid)
+    private void MapTrampoline(PageRange avoid, List<Vma>? before)
     {
-        List<Vma> maps = Maps.Read(Pid);
+        List<Vma> maps = before ?? Maps.Read(Pid);
         signalFrame = SignalFrame.Write(tracer, thread, Pid, savedMask!.Value, maps);
+        if (signalFrame is null && before is not null) signalFrame = SignalFrame.Write(tracer, thread, Pid, savedMask!.Value, maps = Maps.Read(Pid));
         // Made beforehand: between the next two calls the thread finds back, but would leave the pages.
         byte[] content = Trampoline.Build(thread.Saved, savedMask.Value, signalFrame);
         ulong? stack = signalFrame?.Stack - sizeof(ulong);

@@ -13,12 +13,17 @@ internal sealed unsafe class TracerProcess : IDisposable
 {
     public const string Name = "pvmmap-tracer";
     private const int StackBytes = 32 * 1024;
+
+    // Of sched_yield(), some hundred microseconds: to be woken from a sleep takes longer than most answers.
+    private const int SpinRounds = 1000;
     private const int CloneFlags = 0x100 | 0x200 | 0x400; // CLONE_VM | CLONE_FS | CLONE_FILES, no exit signal
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private ulong memory;
     private readonly TracerMailbox* mailbox;
     private int pid;
+    private bool spawning;
+    private SyscallResult spawned;
 
     /// <summary>Starts the tracer. The calling thread must be the one that uses it, and must stay until it is disposed.</summary>
     public TracerProcess()
@@ -49,19 +54,37 @@ internal sealed unsafe class TracerProcess : IDisposable
         pid = (int)result.Value;
     }
 
+    /// <summary>
+    /// True while pages of this process are moved: neither the tracer nor its caller then looks for an answer without sleeping. A processor on which
+    /// this memory is in use has to be told of every page table that goes.
+    /// </summary>
+    public bool IsQuiet
+    {
+        get => mailbox->Quiet != 0;
+        set => mailbox->Quiet = value ? 1u : 0;
+    }
+
     /// <summary>Runs one system call in the tracer and waits for its result.</summary>
     public SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0) => Invoke(Patience, number, a1, a2, a3, a4);
 
     private SyscallResult Invoke(TimeSpan patience, long number, long a1, long a2, long a3, long a4)
     {
-        if (pid == 0) throw new PvmmapException(Errno.EAGAIN, "trace", hint: "the tracer is gone; every traced process was let go");
+        if (spawning) AwaitSpawned();
+        CheckAlive();
         Post(number, a1, a2, a3, a4);
-        if (!AwaitAnswer(patience))
-        {
-            Kill();
-            throw new PvmmapException(Errno.EAGAIN, "trace", hint: $"no answer within {patience.TotalSeconds:0.#} s: a thread is in an uninterruptible wait");
-        }
-        return new SyscallResult(mailbox->Result);
+        return Answer(patience);
+    }
+
+    private void CheckAlive()
+    {
+        if (pid == 0) throw new PvmmapException(Errno.EAGAIN, "trace", hint: "the tracer is gone; every traced process was let go");
+    }
+
+    private SyscallResult Answer(TimeSpan patience)
+    {
+        if (AwaitAnswer(patience)) return new SyscallResult(mailbox->Result);
+        Kill();
+        throw new PvmmapException(Errno.EAGAIN, "trace", hint: $"no answer within {patience.TotalSeconds:0.#} s: a thread is in an uninterruptible wait");
     }
 
     /// <summary>Runs several in a row, up to the first that fails; each has its result. Pointers in them are to memory that does not move.</summary>
@@ -72,9 +95,25 @@ internal sealed unsafe class TracerProcess : IDisposable
             return (int)Invoke(patience ?? Patience, TracerMailbox.List, (long)list, requests.Length, 0, 0).Value;
     }
 
-    /// <summary>Starts a child of the tracer on a stack in this process's memory; it is done with that memory when this returns. Its pid, or an errno.</summary>
-    public SyscallResult Spawn(ulong stackTop, ulong function, ulong argument) =>
-        Invoke(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument);
+    /// <summary>Has a child of the tracer started, on a stack in this process's memory, and does not wait for it.</summary>
+    public void Spawn(ulong stackTop, ulong function, ulong argument)
+    {
+        CheckAlive();
+        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, 0);
+        spawning = true;
+    }
+
+    /// <summary>The child's pid, or an errno. It has done with that memory.</summary>
+    public SyscallResult AwaitSpawned()
+    {
+        if (spawning)
+        {
+            CheckAlive();
+            spawned = Answer(Patience);
+            spawning = false;
+        }
+        return spawned;
+    }
 
     public static TracerRequest PtraceRequest(long request, int tid, long address = 0, long data = 0) =>
         new() { Number = SystemCall.SYS_ptrace, A1 = request, A2 = tid, A3 = address, A4 = data };
@@ -110,10 +149,10 @@ internal sealed unsafe class TracerProcess : IDisposable
     private bool AwaitAnswer(TimeSpan patience)
     {
         uint wanted = mailbox->Request;
-        for (int spin = 0; spin < 400; spin++)
+        for (int spin = IsQuiet ? SpinRounds : 0; spin < SpinRounds; spin++)
         {
             if (Volatile.Read(ref mailbox->Answer) == wanted) return true;
-            Thread.SpinWait(10);
+            Thread.Yield();
         }
         long deadline = Environment.TickCount64 + (long)patience.TotalMilliseconds;
         while (Volatile.Read(ref mailbox->Answer) is var answer && answer != wanted)
@@ -139,8 +178,25 @@ internal sealed unsafe class TracerProcess : IDisposable
         Reap();
     }
 
+    private void FinishSpawning()
+    {
+        try
+        {
+            AwaitSpawned();
+        }
+        catch (PvmmapException)
+        {
+            // It is gone, or does not answer and has been killed: there is nothing more to end.
+        }
+    }
+
     private void Reap()
     {
+        for (int spin = 0; spin < SpinRounds; spin++)
+        {
+            if (HasDied()) return;
+            Thread.Yield();
+        }
         // ECHILD: a waitpid(-1, __WALL) elsewhere in this process was quicker.
         SystemCall.InvokeUninterrupted(SystemCall.SYS_wait4, pid, 0, Linux.Ptrace.__WALL);
         pid = 0;
@@ -149,6 +205,7 @@ internal sealed unsafe class TracerProcess : IDisposable
     /// <summary>Ends the tracer; whatever it still traces is let go by the kernel.</summary>
     public void Dispose()
     {
+        if (spawning) FinishSpawning();
         if (pid != 0)
         {
             Post(TracerMailbox.Stop, 0, 0, 0, 0);

@@ -19,6 +19,7 @@ public class KernelAbiTests
         "AttributeProbe.Mappings",
         "DeliveredPositions",
         "Descriptors",
+        "Poll.SpinRounds",
         "Relocation.Mappings",
         "Departure.SignalAction", // the kernel's struct sigaction is not the C library's
         "Departure.VanishMicroseconds",
