@@ -61,8 +61,10 @@ internal static unsafe class Departure
         if (watch < 0)
             Kernel.Exit(call, 0);
         Steps.Reached(call, FillStep.ImageWatched);
-        Kernel.MoveDescriptor(call, watch, 0);
-        call(SystemCalls.close_range, 1, uint.MaxValue, 0, 0, 0, 0);
+        // The socket stays: its end tells the caller that nobody runs on this code any more.
+        const int watchFd = HolderFds.Socket + 1;
+        Kernel.MoveDescriptor(call, watch, watchFd);
+        call(SystemCalls.close_range, watchFd + 1, uint.MaxValue, 0, 0, 0, 0);
         // The default action of SIGALRM ends the process without a core dump; the source may have a handler.
         SignalAction action;
         action.Handler = 0;

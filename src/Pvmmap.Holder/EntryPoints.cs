@@ -8,13 +8,6 @@ internal static unsafe class EntryPoints
     [RuntimeExport("holder_boot")]
     private static void HolderBoot(HolderBootArguments* arguments) => Boot.Run(arguments);
 
-    [RuntimeExport("take_self")]
-    private static void TakeSelfMain(TakeSelfArguments* arguments)
-    {
-        delegate*<TakeSelfArguments*, void> intermediate = &TakeSelf.Intermediate;
-        TakeSelf.Run(arguments, (ulong)intermediate);
-    }
-
     [RuntimeExport("sentinel_become")]
     private static void SentinelBecome(SentinelArguments* arguments) => Sentinel.Become(arguments);
 

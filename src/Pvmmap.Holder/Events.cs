@@ -48,7 +48,15 @@ internal static unsafe class Events
             byte kind = message->Event;
             if (kind == 0 || kind == Userfaultfd.EventPagefault)
                 continue;
-            if (Relocation.IsAwaited(service) && Relocation.IsCommit(service, message))
+            // The sentinel has not the source's memory: the pages stay there, and the target's are poisoned.
+            if (service->IsSentinel && Relocation.IsAwaited(service) && Relocation.IsCommit(service, message))
+            {
+                service->Announced = message->Event == Userfaultfd.EventRemove;
+                Relocation.Consume(message);
+                if (message->Event == 0)
+                    continue;
+            }
+            else if (Relocation.IsAwaited(service) && Relocation.IsCommit(service, message))
             {
                 Steps.Reached(service->Call, FillStep.CommitRead);
                 Published.Write(&service->Control->Committed, 1);

@@ -8,6 +8,8 @@ namespace Pvmmap.Holder.Freestanding;
 /// </summary>
 internal static unsafe class Guardian
 {
+    private const int AnnouncementMilliseconds = 50;
+
     private const long IdleMilliseconds = 250;
 
     public static void SetName(KernelEntry call) => Kernel.SetName(call, 0x672d_7061_6d6d_7670, 0x6e61_6964_7261_75); // "pvmmap-guardian"
@@ -89,6 +91,12 @@ internal static unsafe class Guardian
         do
             PoisonAll(service);
         while (Loop.IsEventOutstanding(service));
+        // madvise() goes on when its event is read, and takes the poison of that page with it.
+        for (int i = 0; service->Announced && i < AnnouncementMilliseconds; i++)
+        {
+            Kernel.Poll(service->Call, null, 0, 1);
+            Delivery.Poison(service, Service.Target, service->Control->PlacedAt, Kernel.PageSize);
+        }
         Steps.Reached(service->Call, FillStep.RestPoisoned);
         // Without UFFDIO_POISON the only thing better than zeros is to let them wait, for as long as there is anybody.
         if (service->Control->Withheld != 0)

@@ -20,23 +20,11 @@ internal struct HolderBootArguments
     public ulong Move;
     /// <summary>The control page; set by the holder for its guardian.</summary>
     public ulong Control;
+    /// <summary>Of this holder alone: whether its image is still there can be told by it.</summary>
+    public ulong Mark;
 
     /// <summary>Bytes at the end of the image for the stacks: of the holder, and below it, in a move, of its guardian.</summary>
     public const ulong StackBytes = 64 * 1024;
-}
-
-/// <summary>What <c>take_self</c> is given, in memory that the caller allocated outside the managed heap.</summary>
-[StructLayout(LayoutKind.Sequential)]
-internal struct TakeSelfArguments
-{
-    public ulong Syscall;
-    public ulong CloneCall;
-    /// <summary>One past the highest byte of a stack for the intermediate process, 16-aligned.</summary>
-    public ulong IntermediateStackTop;
-    /// <summary>Handed on to <c>holder_boot</c> in the holder. The holder runs on the image's own stack.</summary>
-    public HolderBootArguments Boot;
-    /// <summary>Result: the holder's pid, or a negated errno.</summary>
-    public long HolderPid;
 }
 
 /// <summary>What <c>sentinel_become</c> is given.</summary>
@@ -85,7 +73,7 @@ internal struct TracerMailbox
     /// <summary>A1 points to A2 <see cref="TracerRequest"/>s: run in order up to the first that fails. Result: how many succeeded.</summary>
     public const long List = -2;
 
-    /// <summary>A child that shares the memory, until it becomes a program (CLONE_VFORK): A1 its stack's top, A2 what it calls, A3 with what. Result: its pid.</summary>
+    /// <summary>A child: A1 its stack's top, A2 what it calls, A3 with what, A4 the flags of clone(2). Result: its pid.</summary>
     public const long Spawn = -3;
 }
 

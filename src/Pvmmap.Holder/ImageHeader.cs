@@ -14,7 +14,6 @@ internal struct ImageHeader
     public uint Magic;
     public uint Length;
     public uint HolderBoot;
-    public uint TakeSelf;
     public uint TracerMain;
     public uint CloneCall;
     public uint SentinelBecome;

@@ -19,6 +19,8 @@ internal unsafe struct Service
     public bool IsGuardian;
     /// <summary>The last of all: it has neither the range nor the source's memory.</summary>
     public bool IsSentinel;
+    /// <summary>In the sentinel: the target is about to drop the region's first page, which tells of a move that will not be.</summary>
+    public bool Announced;
     /// <summary>A madvise() of ours failed: pages stay in the holder after delivery, so the page table is no list of what is left.</summary>
     public bool DropFailed;
     /// <summary>The kernel was short of memory: pause before trying again.</summary>
@@ -72,6 +74,7 @@ internal unsafe struct Service
         service->Recovering = false;
         service->IsGuardian = false;
         service->IsSentinel = false;
+        service->Announced = false;
         service->Counted = 0;
         service->CountedBytes = 0;
         service->SourceExited = false;

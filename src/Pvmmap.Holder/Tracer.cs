@@ -8,7 +8,6 @@ internal static unsafe class Tracer
 {
     private const long PR_SET_PDEATHSIG = 1;
     private const long SIGKILL = 9;
-    private const long CLONE_VFORK = 0x4000;
     private const long WNOHANG = 1;
     private const long FUTEX_WAIT = 0;
     private const long FUTEX_WAKE = 1;
@@ -31,7 +30,7 @@ internal static unsafe class Tracer
             else if (mailbox->Number == TracerMailbox.Spawn)
             {
                 var clone = (delegate*<long, ulong, ulong, ulong, long>)mailbox->CloneCall;
-                mailbox->Result = clone(Kernel.CLONE_VM | CLONE_VFORK, (ulong)mailbox->A1, (ulong)mailbox->A2, (ulong)mailbox->A3);
+                mailbox->Result = clone(mailbox->A4, (ulong)mailbox->A1, (ulong)mailbox->A2, (ulong)mailbox->A3);
             }
             else if (mailbox->Number == TracerMailbox.List)
                 mailbox->Result = RunList(call, mailbox, (TracerRequest*)mailbox->A1, mailbox->A2);

@@ -39,7 +39,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         {
             // Until it has the target to stop: what this process maps and unmaps meanwhile it does alone.
             Tracer.IsQuiet = sourcePid == Self;
-            sentinel = SentinelProcess.Start(Tracer, targetPid);
+            // A move out of this process begins with the holder: the tracer starts one after the other.
+            if (!IsMove || sourcePid != Self || from.IsUnderSeccomp) StartSentinel();
             if (IsMove) return Move(from, to, plan);
             using HolderProcess holder = Take(from, ref plan);
             Place(to, plan, holder, out Region region);
@@ -94,7 +95,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private HolderProcess? Share(Participant from, StoppedProcess? stopped, IProcessCalls calls, ref SourcePlan plan)
     {
         plan = SourcePlan.FromMaps(sourcePid, source);
-        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(source, plan.Parts, from.Pidfd, LookAtTarget)
+        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(Tracer, calls, source, plan.Parts, from.Pidfd, StartSentinel, LookAtTarget)
             : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts, LookAtTarget);
         try
         {
@@ -228,12 +229,16 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                     return;
                 }
                 Step.Reached(CallStep.SentinelReady);
+                if (!filled) holder.CheckServes();
                 Tracer.IsQuiet = IsMove && sourcePid == Self;
+                // Where it was built nobody knows of it before the call returns: it can still be taken back.
+                bool replaces = region.MustMove;
                 region.Commit(target, undo, announce: IsMove && !filled);
-                inPlace = true;
+                inPlace = !IsMove || filled || replaces;
                 Step.Reached(CallStep.RegionCommitted);
                 if (!IsMove || filled) return;
                 holder.AwaitRelocation();
+                inPlace = true;
                 Tracer.IsQuiet = false;
                 Step.Reached(CallStep.RelocationSeen);
             }
@@ -252,6 +257,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
     // Within one process it is a duplicate whose original is unmapped: source and target cannot stand still one after the other.
     private bool IsMove => flags.HasFlag(MmapFlags.Move) && sourcePid != targetPid;
+
+    private void StartSentinel() => sentinel ??= SentinelProcess.Start(Tracer, targetPid);
 
     private void ConfirmSentinel()
     {
@@ -393,9 +400,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private MmapResult Result(Region region, SourcePlan plan, HolderProcess holder)
     {
         // While nothing is filled yet: after that they all need the same locks.
-        tracer?.Dispose();
-        tracer = null;
+        tracer?.Stop();
         holder.Settle(targetPid);
+        tracer?.Dispose();
         return new MmapResult
         {
             Address = region.Destination,

@@ -10,6 +10,9 @@ public sealed class TaskLimitTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong Length = 4 * MiB;
     private const int Plenty = 16;
+    private const int FirstUser = 100_000, Cases = 64;
+
+    private static int users;
 
     [Theory]
     [MemberData(nameof(EachModeAndWayFixedOrNot))]
@@ -25,8 +28,8 @@ public sealed class TaskLimitTests(Theatre theatre) : Scene(theatre)
     [MemberData(nameof(EachModeAndWayFixedOrNot))]
     public void RLIMIT_NPROC(Mode mode, Way way, bool fix)
     {
-        // a user of this run's own: the limit counts all tasks of a user
-        int user = 100_000 + Environment.ProcessId;
+        // A user of this case's own: the limit counts all tasks of a user, and a fill of the case before may just be ending.
+        int user = FirstUser + (Environment.ProcessId * Cases) + Interlocked.Increment(ref users);
         Attempt attempt = NewAttempt(mode, way, Length, fix, load => NewPuppetOf(user, load));
         Widen(attempt, room =>
         {

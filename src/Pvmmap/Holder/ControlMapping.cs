@@ -1,4 +1,5 @@
 using Pvmmap.Linux;
+using Pvmmap.Procfs;
 
 namespace Pvmmap.Holder;
 
@@ -24,6 +25,12 @@ internal sealed unsafe class ControlMapping : IDisposable
 
     /// <summary>What holder and sentinel get; null once it is closed here, or if the page was opened and not made.</summary>
     public FileDescriptor? File { get; private set; }
+
+    /// <summary>Of the control page's file: as the maps of all who have it mapped show it.</summary>
+    public ulong Inode => Maps.Read(Environment.ProcessId, new PageRange(at, at + PageRange.PageSize))[0].Inode;
+
+    /// <summary>Whether that is this mapping, and not another of the same page.</summary>
+    public bool IsAt(PageRange range) => range.Start <= at && at < range.End;
 
     /// <summary>Makes a control page.</summary>
     public static ControlMapping Create()

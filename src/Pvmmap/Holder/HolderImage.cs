@@ -33,8 +33,6 @@ internal sealed unsafe class HolderImage
 
     public ulong Boot => Base + header.HolderBoot;
 
-    public ulong TakeSelf => Base + header.TakeSelf;
-
     public ulong TracerMain => Base + header.TracerMain;
 
     public ulong CloneCall => Base + header.CloneCall;

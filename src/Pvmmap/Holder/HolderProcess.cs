@@ -20,13 +20,15 @@ internal sealed unsafe class HolderProcess : IDisposable
 
     private static readonly TimeSpan DeparturePatience = TimeSpan.FromSeconds(5);
 
+    private static uint marks;
+
     private readonly FileDescriptor pidfd;
     private readonly FileDescriptor? guardian;
     private readonly bool move;
     private FileDescriptor? socket;
-    private bool released, followed;
+    private bool released, followed, relocated;
 
-    /// <summary>Of a move out of a process that stands still.</summary>
+    /// <summary>Of a move.</summary>
     private Remnants? remnants;
 
     private HolderProcess(int pid, FileDescriptor pidfd, FileDescriptor? socket, ControlMapping control, bool mayServe)
@@ -60,7 +62,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         FileDescriptor? socket = null;
         try
         {
-            if (!frozen) socket = LoadImage(child, pidfd, range, null, out _);
+            if (!frozen) socket = LoadImage(child, pidfd, range, null, out _, out _);
             return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket, out _), !frozen);
         }
         catch
@@ -89,8 +91,8 @@ internal sealed unsafe class HolderProcess : IDisposable
         PageRange image = default;
         try
         {
-            socket = LoadImage(child, pidfd, range, source, out image);
-            Remnants remnants = new(source, image);
+            socket = LoadImage(child, pidfd, range, source, out image, out ulong mark);
+            Remnants remnants = new(source, image, mark);
             ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts, remnants, meanwhile);
             return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes, remnants = remnants };
         }
@@ -106,19 +108,27 @@ internal sealed unsafe class HolderProcess : IDisposable
     }
 
     /// <summary>The same for a move out of this process. No managed code runs in the holder.</summary>
-    public static HolderProcess ShareThisProcess(PageRange range, IReadOnlyList<PageRange> parts, FileDescriptor ownPidfd, Action meanwhile) =>
-        StartHere(range, mayServe: true, ownPidfd, parts, meanwhile);
+    /// <param name="tracer">Whose child it is at first.</param>
+    /// <param name="own">Calls in this process, for as long as the holder is this object's business.</param>
+    /// <param name="range">What is to be moved.</param>
+    /// <param name="parts">The same, VMA by VMA.</param>
+    /// <param name="ownPidfd">This process's.</param>
+    /// <param name="begun">What the caller has to do with the tracer as soon as the holder has begun.</param>
+    /// <param name="meanwhile">What the caller has to do while the holder makes itself ready.</param>
+    public static HolderProcess ShareThisProcess(
+        TracerProcess tracer, IProcessCalls own, PageRange range, IReadOnlyList<PageRange> parts, FileDescriptor ownPidfd, Action begun, Action meanwhile) =>
+        StartHere(tracer, range, mayServe: true, ownPidfd, own, parts, begun, meanwhile);
 
     /// <summary>Forks this process; the child is the holder. No managed code runs in it.</summary>
-    public static HolderProcess ForkThisProcess(PageRange range, bool mayServe) => StartHere(range, mayServe, null);
+    public static HolderProcess ForkThisProcess(TracerProcess tracer, PageRange range, bool mayServe) => StartHere(tracer, range, mayServe, null);
 
     private static HolderProcess StartHere(
-        PageRange range, bool mayServe, FileDescriptor? sharing, IReadOnlyList<PageRange>? parts = null, Action? meanwhile = null)
+        TracerProcess tracer, PageRange range, bool mayServe, FileDescriptor? sharing, IProcessCalls? own = null,
+        IReadOnlyList<PageRange>? parts = null, Action? begun = null, Action? meanwhile = null)
     {
         HolderImage code = HolderImage.InThisProcess;
         ulong codeBytes = PageAligned((ulong)code.Code.Length), imageBytes = codeBytes + StackBytes;
-        const int intermediateStack = 16 * 1024;
-        ulong image = (ulong)Memory.Map(0, imageBytes + intermediateStack, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS)
+        ulong image = (ulong)Memory.Map(0, imageBytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS)
             .OrThrow("map the holder's memory");
         (FileDescriptor here, FileDescriptor there) = UnixSocket.Pair();
         bool imageIsOurs = true;
@@ -129,27 +139,22 @@ internal sealed unsafe class HolderProcess : IDisposable
                 code.Code.CopyTo(new Span<byte>((void*)image, code.Code.Length));
                 Memory.Protect(image, codeBytes, Memory.PROT_READ | Memory.PROT_EXEC).OrThrow("make the holder's code executable");
             }
-            TakeSelfArguments arguments = new()
-            {
-                Syscall = code.SyscallStub,
-                CloneCall = code.CloneCall,
-                IntermediateStackTop = image + imageBytes + intermediateStack,
-                Boot = BootArguments(code.At(image), image, imageBytes, range, there.Number, sharing is not null),
-            };
-            ulong mask = Signals.BlockAll();
-            ((delegate* unmanaged<TakeSelfArguments*, void>)code.At(image).TakeSelf)(&arguments);
-            Signals.SetMask(mask);
-            int pid = (int)new SyscallResult(arguments.HolderPid)
+            ulong top = image + imageBytes - ArgumentsRoom;
+            HolderBootArguments arguments = BootArguments(code.At(image), image, imageBytes, range, there.Number, sharing is not null);
+            *(HolderBootArguments*)top = arguments;
+            int pid = (int)tracer.Fork(sharing is not null, top, code.At(image).Boot, top)
                 .OrThrow("fork the holder", hint: "no task or no memory: RLIMIT_NPROC, pids.max, overcommit");
             // One that shares the memory runs on this very image, and unmaps it when it leaves.
             imageIsOurs = sharing is null;
+            Remnants? remnants = sharing is null ? null : new Remnants(own!, new PageRange(image, image + imageBytes), arguments.Mark);
             FileDescriptor pidfd = Linux.Pidfd.Open(pid);
             Step.Reached(CallStep.IntermediateReaped, pid);
             try
             {
                 there.Dispose();
-                ControlMapping control = CreateControl(pid, pidfd, here, out List<SmapsEntry>? attributes, sharing, Environment.ProcessId, parts, meanwhile: meanwhile);
-                return new HolderProcess(pid, pidfd, here, control, mayServe) { Attributes = attributes };
+                begun?.Invoke();
+                ControlMapping control = CreateControl(pid, pidfd, here, out List<SmapsEntry>? attributes, sharing, Environment.ProcessId, parts, remnants, meanwhile);
+                return new HolderProcess(pid, pidfd, here, control, mayServe) { Attributes = attributes, remnants = remnants };
             }
             catch
             {
@@ -169,7 +174,6 @@ internal sealed unsafe class HolderProcess : IDisposable
         {
             there.Dispose();
             if (imageIsOurs) Memory.Unmap(image, imageBytes);
-            Memory.Unmap(image + imageBytes, intermediateStack);
         }
     }
 
@@ -184,13 +188,14 @@ internal sealed unsafe class HolderProcess : IDisposable
         SourceLength = range.Length,
         Socket = socket,
         Move = move ? 1UL : 0,
+        Mark = ((ulong)Environment.ProcessId << 32) | Interlocked.Increment(ref marks),
     };
 
     /// <summary>
     /// Maps the code in the stopped child, gives it a socket and lets it run. Returns our end. The image is the child's own, or lies in the memory
     /// that it shares with <paramref name="source"/>.
     /// </summary>
-    private static FileDescriptor LoadImage(RemoteThread child, FileDescriptor pidfd, PageRange range, StoppedProcess? source, out PageRange where)
+    private static FileDescriptor LoadImage(RemoteThread child, FileDescriptor pidfd, PageRange range, StoppedProcess? source, out PageRange where, out ulong mark)
     {
         HolderImage code = HolderImage.InThisProcess;
         const string doing = "load the holder";
@@ -203,10 +208,11 @@ internal sealed unsafe class HolderProcess : IDisposable
             : source.InvokeUndoable(SystemCall.SYS_munmap, (long)imageBytes, out undo, SystemCall.SYS_mmap, 0, (long)imageBytes, protection, kind, -1, 0);
         ulong image = (ulong)mapped.OrThrow(doing, child.Tid);
         where = new PageRange(image, image + imageBytes);
+        mark = 0;
         Step.Reached(CallStep.ImageMapped, child.Tid);
         try
         {
-            FileDescriptor socket = LoadImage(child, pidfd, range, code, image, imageBytes, source, out ulong arguments);
+            FileDescriptor socket = LoadImage(child, pidfd, range, code, image, imageBytes, source, out ulong arguments, out mark);
             try
             {
                 Step.Reached(CallStep.ImageLoaded, child.Tid);
@@ -229,7 +235,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     }
 
     private static FileDescriptor LoadImage(
-        RemoteThread child, FileDescriptor pidfd, PageRange range, HolderImage code, ulong image, ulong imageBytes, StoppedProcess? source, out ulong arguments)
+        RemoteThread child, FileDescriptor pidfd, PageRange range, HolderImage code, ulong image, ulong imageBytes, StoppedProcess? source, out ulong arguments, out ulong mark)
     {
         const string doing = "load the holder";
         Check(Memory.WriteTo(child.Tid, image, code.Code));
@@ -253,6 +259,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         {
             child.Invoke(SystemCall.SYS_close, pair[1]).OrThrow(doing, child.Tid);
             HolderBootArguments boot = BootArguments(code.At(image), image, imageBytes, range, pair[0], source is not null);
+            mark = boot.Mark;
             Check(Memory.WriteTo(child.Tid, arguments, new ReadOnlySpan<byte>(&boot, sizeof(HolderBootArguments))));
             return socket;
         }
@@ -327,7 +334,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         catch
         {
             // Killed, guardian and all: only then is the socket closed there. Whoever lives cleans up by itself.
-            if (remnants is not null && Poll.Readable(socket!, DeparturePatience) && UnixSocket.Receive(socket!) is null) remnants.Clear(control);
+            if (remnants is not null && Poll.Readable(socket!, DeparturePatience) && UnixSocket.Receive(socket!) is null) remnants.Clear(control, giveBack: true);
             control.Dispose();
             throw;
         }
@@ -384,6 +391,13 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <summary>From now on the holder ends by itself.</summary>
     public void Release() => released = true;
 
+    /// <summary>The last look before the target takes the region.</summary>
+    public void CheckServes()
+    {
+        if (Linux.Pidfd.HasEnded(pidfd) && (!move || guardian is null || Linux.Pidfd.HasEnded(guardian)))
+            throw new PvmmapException(Errno.EAGAIN, "fill the destination", Pid, hint: "the holder was killed before the target had the region");
+    }
+
     /// <summary>Waits, behind the target's taking of the region, until the source has the range no longer.</summary>
     public void AwaitRelocation()
     {
@@ -395,6 +409,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
         if (Control.Page.Moved < Control.Page.SourceLength && Control.Page.State == ControlState.Lost)
             throw new PvmmapException(Errno.EAGAIN, "take the source range", Pid, hint: "holder and guardian were killed; the source has its memory still");
+        relocated = true;
     }
 
     /// <summary>
@@ -443,7 +458,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         if (followed) return;
         // One that shares the source's memory clears it up before it ends.
         if (move && !Poll.Readable(pidfd, DeparturePatience)) Linux.Pidfd.Kill(pidfd);
-        if (Linux.Pidfd.HasEnded(pidfd) && (guardian is null || Linux.Pidfd.HasEnded(guardian))) remnants?.Clear(Control);
+        if (Linux.Pidfd.HasEnded(pidfd) && (guardian is null || Linux.Pidfd.HasEnded(guardian))) remnants?.Clear(Control, giveBack: !relocated);
         Control.Dispose();
         pidfd.Dispose();
         guardian?.Dispose();

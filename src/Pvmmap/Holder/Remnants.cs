@@ -1,36 +1,47 @@
 using Pvmmap.Linux;
+using Pvmmap.Procfs;
 using Pvmmap.Remote;
 
 namespace Pvmmap.Holder;
 
 /// <summary>
-/// What a holder and a guardian, destroyed together while the call is being made, have left in the memory of a source that still stands still: the
-/// range, or a page of it, at another place, and mappings of theirs. The source gets back what is its own, and is as it was found.
+/// What a holder and a guardian, destroyed while the call is being made, have left in the memory of the source: the range, or a page of it, at
+/// another place, and mappings of theirs. The source gets back what is its own, and is as it was found. A source that runs, because it is this process,
+/// may have mapped something else where they had cleared up already: nothing is touched that is not known by its mark or by the control page's file.
 /// </summary>
 /// <param name="source">The source.</param>
 /// <param name="image">Where the holder's code and stacks are.</param>
-internal sealed unsafe class Remnants(StoppedProcess source, PageRange image)
+/// <param name="mark">What stands in its arguments.</param>
+internal sealed unsafe class Remnants(IProcessCalls source, PageRange image, ulong mark)
 {
-    /// <summary>Clears it. Nobody of ours may run there any more. What is cleared already does no harm: nothing else is mapped there meanwhile.</summary>
-    public void Clear(ControlMapping control)
+    /// <summary>Clears it. Nobody of ours may run there any more.</summary>
+    /// <param name="control">The control page.</param>
+    /// <param name="giveBack">The source is to have its range again.</param>
+    public void Clear(ControlMapping control, bool giveBack)
     {
         try
         {
             HolderBootArguments arguments;
-            source.Read(image.End - HolderProcess.ArgumentsRoom, new Span<byte>(&arguments, sizeof(HolderBootArguments)));
-            if (arguments.Control != 0) Clear(control, arguments.Control);
-            Unmap(image.Start, image.Length);
+            bool imageIsThere = Memory.ReadFrom(source.Pid, image.End - HolderProcess.ArgumentsRoom, new Span<byte>(&arguments, sizeof(HolderBootArguments))) == Errno.None
+                && arguments.Mark == mark;
+            if (imageIsThere) TakeBack(control, giveBack);
+            // The control page itself, the places kept, and whatever the one who was killed first had just mapped: the one who cleared up did not know of that.
+            ulong inode = control.Inode;
+            foreach (Vma vma in Maps.Read(source.Pid))
+                if (vma.Inode == inode && !control.IsAt(vma.Range)) Unmap(vma.Range.Start, vma.Range.Length);
+            if (imageIsThere) Unmap(image.Start, image.Length);
         }
-        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN or Errno.EFAULT)
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN or Errno.EPERM)
         {
-            // The source is gone, or they had cleared it all; the first error is the one to report.
+            // The source is gone; the first error is the one to report.
         }
     }
 
-    private void Clear(ControlMapping control, ulong mapped)
+    private void TakeBack(ControlMapping control, bool giveBack)
     {
         ref ControlPage page = ref control.Page;
-        if (page.ProbeArea != 0 && page.ProbeGuard != 0)
+        ulong inode = control.Inode;
+        if (page.ProbeArea != 0 && page.ProbeGuard != 0 && IsOf(inode, page.ProbeArea + PageRange.PageSize))
         {
             for (uint i = 0; i < page.Probed; i++)
             {
@@ -39,10 +50,14 @@ internal sealed unsafe class Remnants(StoppedProcess source, PageRange image)
             }
             Unmap(page.ProbeArea, 2 * page.SegmentCount * PageRange.PageSize);
         }
-        if (page.Moved < page.SourceLength) BringBack(ref page);
-        if (page.ReservedLength != 0) Unmap(page.ReservedStart, page.ReservedLength);
-        Unmap(mapped, ControlPage.Size);
+        if (page.ReservedLength != 0 && IsOf(inode, page.ReservedStart))
+        {
+            if (giveBack) BringBack(ref page);
+            Unmap(page.ReservedStart, page.ReservedLength);
+        }
     }
+
+    private bool IsOf(ulong inode, ulong at) => Maps.Read(source.Pid, new PageRange(at, at + PageRange.PageSize)) is [var vma] && vma.Inode == inode;
 
     // Nothing of it has been delivered: the target has not been let go.
     private void BringBack(ref ControlPage page)

@@ -16,13 +16,13 @@ internal sealed unsafe class TracerProcess : IDisposable
 
     // Of sched_yield(), some hundred microseconds: to be woken from a sleep takes longer than most answers.
     private const int SpinRounds = 1000;
-    private const int CloneFlags = 0x100 | 0x200 | 0x400; // CLONE_VM | CLONE_FS | CLONE_FILES, no exit signal
+    private const int CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_VFORK = 0x4000;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private ulong memory;
     private readonly TracerMailbox* mailbox;
     private int pid;
-    private bool spawning;
+    private bool spawning, stopping;
     private SyscallResult spawned;
 
     /// <summary>Starts the tracer. The calling thread must be the one that uses it, and must stay until it is disposed.</summary>
@@ -40,7 +40,7 @@ internal sealed unsafe class TracerProcess : IDisposable
         try
         {
             var clone = (delegate* unmanaged<ulong, ulong, ulong, ulong, long>)image.CloneCall;
-            result = new SyscallResult(clone(CloneFlags, memory + StackBytes, image.TracerMain, (ulong)mailbox));
+            result = new SyscallResult(clone(CLONE_VM | CLONE_FS | CLONE_FILES, memory + StackBytes, image.TracerMain, (ulong)mailbox));
         }
         finally
         {
@@ -95,11 +95,18 @@ internal sealed unsafe class TracerProcess : IDisposable
             return (int)Invoke(patience ?? Patience, TracerMailbox.List, (long)list, requests.Length, 0, 0).Value;
     }
 
-    /// <summary>Has a child of the tracer started, on a stack in this process's memory, and does not wait for it.</summary>
+    /// <summary>
+    /// Starts a child of the tracer, on a stack in this process's memory: a fork of this process, or one that shares its memory. Soon it is nobody's
+    /// child: this process's wait(2) never sees it. It has no rseq registration, of which a fork of a thread would die (rseq(2)). Its pid, or an errno.
+    /// </summary>
+    public SyscallResult Fork(bool shareMemory, ulong stackTop, ulong function, ulong argument) =>
+        Invoke(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, shareMemory ? CLONE_VM : 0);
+
+    /// <summary>Has a child started that shares this process's memory until it becomes a program, and does not wait for it.</summary>
     public void Spawn(ulong stackTop, ulong function, ulong argument)
     {
         CheckAlive();
-        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, 0);
+        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, CLONE_VM | CLONE_VFORK);
         spawning = true;
     }
 
@@ -202,15 +209,19 @@ internal sealed unsafe class TracerProcess : IDisposable
         pid = 0;
     }
 
-    /// <summary>Ends the tracer; whatever it still traces is let go by the kernel.</summary>
-    public void Dispose()
+    /// <summary>Tells the tracer to end; whatever it still traces is let go by the kernel.</summary>
+    public void Stop()
     {
         if (spawning) FinishSpawning();
-        if (pid != 0)
-        {
-            Post(TracerMailbox.Stop, 0, 0, 0, 0);
-            Reap();
-        }
+        if (pid != 0 && !stopping) Post(TracerMailbox.Stop, 0, 0, 0, 0);
+        stopping = true;
+    }
+
+    /// <summary>Ends the tracer, if it has not been told to yet.</summary>
+    public void Dispose()
+    {
+        Stop();
+        if (pid != 0) Reap();
         if (memory != 0) Memory.Unmap(memory, StackBytes);
         memory = 0;
     }

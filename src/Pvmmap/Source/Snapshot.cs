@@ -15,7 +15,7 @@ internal static class Snapshot
         if (UserfaultfdProbe.IsGuarded(own, tracer, plan.Range)) return null;
         Step.Reached(CallStep.RangeProbed);
         using ForkAdvice advice = new(own, plan);
-        return HolderProcess.ForkThisProcess(plan.Range, mayServe: !underSeccomp);
+        return HolderProcess.ForkThisProcess(tracer, plan.Range, mayServe: !underSeccomp);
     }
 
     /// <summary>Takes from a process whose threads all stand still, and lets it go on unless it is under seccomp. Null if a userfaultfd guards part of the range.</summary>

@@ -31,6 +31,9 @@ internal sealed partial class CellRun : IDisposable
     private readonly string[] _arguments;
     private int _child;
 
+    /// <summary>Mappings of ours in the source.</summary>
+    private string? _left;
+
     public CellRun(Theatre theatre, Cell cell)
     {
         _theatre = theatre;
@@ -72,7 +75,7 @@ internal sealed partial class CellRun : IDisposable
     {
         string word = Judge();
         return word.StartsWith(Outcome.Bad, StringComparison.Ordinal) || word == Outcome.NotThere || Outcome.Allowed(_cell).Contains(word)
-            ? word : $"{Outcome.Bad}: {word}";
+            ? word : $"{Outcome.Bad}: {word}{_left}";
     }
 
     private string Judge()
@@ -283,10 +286,15 @@ internal sealed partial class CellRun : IDisposable
             if (RemoteContent.Examine(SourcePid, SourceAddress, Cell.Pages, SourceSeed, 0) is not { } seen) return Bad("a page of the source does not come");
             if (seen.Good != Cell.Pages) return Bad($"the source has {seen}");
         }
-        if (_source is null) return Remnants(SourcePid) is { Length: > 0 } left ? Bad($"left in the source: {left}") : released ? Outcome.Complete : Outcome.AsFound;
+        if (_source is null)
+        {
+            if (Remnants(SourcePid) is { Length: > 0 } mappings) _left = $":\n{mappings}";
+            return (released ? Outcome.Complete : Outcome.AsFound) + (_left is null ? "" : Outcome.Remnants);
+        }
         string difference = released ? Difference(_sourceBefore.Others, s_sourceRange) : Difference(_sourceBefore.Whole);
         if (IsTwoPages(difference)) return Outcome.TwoPages;
-        if (_cell.Move && IsOurs(difference)) return (released ? Outcome.Complete : Outcome.AsFound) + Outcome.Remnants;
+        if (_cell.Move && IsOurs(difference)) _left = $":\n{difference}";
+        if (_left is not null) return (released ? Outcome.Complete : Outcome.AsFound) + Outcome.Remnants;
         return difference.Length > 0 ? Bad($"the source is not as found:\n{difference}") : released ? Outcome.Complete : Outcome.AsFound;
     }
 

@@ -27,7 +27,7 @@ internal static class Outcome
         { Victim: Victim.Caller, Step: nameof(CallStep.TargetPagesMapped) or nameof(CallStep.TargetCodeWritten) } => [TwoPages],
         _ when cell.KillsTarget => cell.Move ? [SourceKeeps, Gone] : [Gone],
         // docs/limits.md: the child's userfaultfd, read with the message, is in no other hands yet.
-        { Victim: Victim.Both, Step: nameof(FillStep.ForkRead) } => [ChildZeros],
+        { Victim: Victim.Both, Step: nameof(FillStep.ForkRead) } => cell.Move ? [ChildZeros, ChildZeros + Remnants] : [ChildZeros],
         // The step itself takes the holder's end.
         { NeedsHolderDead: true, Move: false } => [AsFound, Complete, SigBus],
         { LosesAll: true, Move: true } => [AsFound, Complete, SigBus, SigBus + Remnants, Complete + Remnants, SourceKeepsAll],

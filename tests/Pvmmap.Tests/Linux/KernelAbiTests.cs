@@ -19,6 +19,7 @@ public class KernelAbiTests
         "AttributeProbe.Mappings",
         "DeliveredPositions",
         "Descriptors",
+        "Guardian.AnnouncementMilliseconds",
         "Poll.SpinRounds",
         "Relocation.Mappings",
         "Departure.SignalAction", // the kernel's struct sigaction is not the C library's
@@ -40,7 +41,6 @@ public class KernelAbiTests
         "NameBytes",
         "SentinelArguments",
         "SentinelProcess",
-        "TakeSelfArguments",
         "TracerMailbox",
         "TracerRequest",
 
@@ -80,7 +80,6 @@ public class KernelAbiTests
         "Service",
         "Steps",
         "SystemCalls.AddressSpaceEnd",
-        "TakeSelf.BootArgumentsFromEnd",
         "Tracer.SpinRounds",
         "Words2",
     ];
@@ -96,7 +95,6 @@ public class KernelAbiTests
         ["SignalFrame.SoftwareReservedOffset"] = "sizeof(struct _libc_fpstate) - 48", // sw_reserved ends the legacy area
         ["SignalFrame.StackFlagsOffset"] = "sizeof(char *) + offsetof(ucontext_t, uc_stack.ss_flags)",
         ["StoppedProcess.CloneVm"] = "CLONE_VM",
-        ["TracerProcess.CloneFlags"] = "CLONE_VM | CLONE_FS | CLONE_FILES",
         ["Userfaultfd.EventFork"] = "UFFD_EVENT_FORK",
         ["Userfaultfd.EventPagefault"] = "UFFD_EVENT_PAGEFAULT",
         ["Userfaultfd.EventRemap"] = "UFFD_EVENT_REMAP",
