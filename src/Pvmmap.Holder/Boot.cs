@@ -222,11 +222,11 @@ internal static unsafe class Boot
             ImageHeader* header = (ImageHeader*)(arguments->ImageStart + ImageHeader.Offset);
             var clone = (delegate*<long, ulong, ulong, ulong, long>)(arguments->ImageStart + header->CloneCall);
             delegate*<HolderBootArguments*, void> main = &Guardian.RunInSource;
-            guardian = clone(Kernel.CLONE_VM | Kernel.CLONE_FILES, GuardianStackTop(arguments), (ulong)main, (ulong)arguments);
+            guardian = clone(Kernel.CLONE_VM | Kernel.CLONE_FILES | Kernel.CLONE_UNTRACED, GuardianStackTop(arguments), (ulong)main, (ulong)arguments);
         }
         else
         {
-            guardian = call(SystemCalls.clone, Kernel.CLONE_FILES, 0, 0, 0, 0, 0);
+            guardian = call(SystemCalls.clone, Kernel.CLONE_FILES | Kernel.CLONE_UNTRACED, 0, 0, 0, 0, 0);
             if (guardian == 0)
             {
                 Guardian.SetName(call);

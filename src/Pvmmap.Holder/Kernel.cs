@@ -35,6 +35,7 @@ internal static unsafe class Kernel
     public const long MREMAP_DONTUNMAP = 4;
     public const long CLONE_VM = 0x100;
     public const long CLONE_FILES = 0x400;
+    public const long CLONE_UNTRACED = 0x800000;
     public const long __WALL = 0x40000000;
     public const long SIGKILL = 9;
     public const long SIGALRM = 14;

@@ -16,7 +16,8 @@ internal sealed unsafe class TracerProcess : IDisposable
 
     // Of sched_yield(), some hundred microseconds: to be woken from a sleep takes longer than most answers.
     private const int SpinRounds = 1000;
-    private const int CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_VFORK = 0x4000;
+    // Untraced: a debugger of this process that follows its children would hold ours.
+    private const int CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_VFORK = 0x4000, CLONE_UNTRACED = 0x800000;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private ulong memory;
@@ -40,7 +41,7 @@ internal sealed unsafe class TracerProcess : IDisposable
         try
         {
             var clone = (delegate* unmanaged<ulong, ulong, ulong, ulong, long>)image.CloneCall;
-            result = new SyscallResult(clone(CLONE_VM | CLONE_FS | CLONE_FILES, memory + StackBytes, image.TracerMain, (ulong)mailbox));
+            result = new SyscallResult(clone(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_UNTRACED, memory + StackBytes, image.TracerMain, (ulong)mailbox));
         }
         finally
         {
@@ -100,13 +101,13 @@ internal sealed unsafe class TracerProcess : IDisposable
     /// child: this process's wait(2) never sees it. It has no rseq registration, of which a fork of a thread would die (rseq(2)). Its pid, or an errno.
     /// </summary>
     public SyscallResult Fork(bool shareMemory, ulong stackTop, ulong function, ulong argument) =>
-        Invoke(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, shareMemory ? CLONE_VM : 0);
+        Invoke(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, shareMemory ? CLONE_UNTRACED | CLONE_VM : CLONE_UNTRACED);
 
     /// <summary>Has a child started that shares this process's memory until it becomes a program, and does not wait for it.</summary>
     public void Spawn(ulong stackTop, ulong function, ulong argument)
     {
         CheckAlive();
-        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, CLONE_VM | CLONE_VFORK);
+        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, CLONE_UNTRACED | CLONE_VM | CLONE_VFORK);
         spawning = true;
     }
 

@@ -139,7 +139,8 @@ public class MapsTests
     public void The_callers_own_mappings_are_sorted_and_hold_its_own_code()
     {
         List<Vma> vmas = Maps.Read(Environment.ProcessId);
-        Assert.All(vmas.Zip(vmas.Skip(1)), pair => Assert.True(pair.First.Range.End <= pair.Second.Range.Start));
+        // Other threads map and unmap meanwhile: the kernel goes on behind the address where it was, and may show a mapping that has grown or merged since.
+        Assert.All(vmas.Zip(vmas.Skip(1)), pair => Assert.True(pair.First.Range.Start < pair.Second.Range.End, $"{pair.First.Range} before {pair.Second.Range}"));
         Assert.Contains(vmas, vma => vma.IsStack);
         Assert.Contains(vmas, vma => vma.Name == "[vdso]" && vma.IsSpecial);
         Assert.Contains(vmas, vma => vma.Path.EndsWith("libcoreclr.so", StringComparison.Ordinal) && vma.Protection.HasFlag(Protection.Execute));
