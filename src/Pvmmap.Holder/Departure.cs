@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 
 namespace Pvmmap.Holder.Freestanding;
 
@@ -7,6 +8,7 @@ internal static unsafe class Departure
 {
     private const long SIG_SETMASK = 2;
     private const long ITIMER_REAL = 0;
+    private const int SIGEV_SIGNAL = 0;
     private const long VanishMicroseconds = 50_000;
 
     /// <summary>Publishes the last state, takes everything away and ends this process.</summary>
@@ -65,7 +67,37 @@ internal static unsafe class Departure
         const int watchFd = HolderFds.Socket + 1;
         Kernel.MoveDescriptor(call, watch, watchFd);
         call(SystemCalls.close_range, watchFd + 1, uint.MaxValue, 0, 0, 0, 0);
-        // The default action of SIGALRM ends the process without a core dump; the source may have a handler.
+        EndSoon(call);
+        call(SystemCalls.munmap, (long)image, (long)length, 0, 0, 0, 0);
+        Kernel.Exit(call, 0);
+    }
+
+    // By SIGKILL: the wait is one that only a fatal signal ends, and under a debugger no other is fatal at once.
+    [SkipLocalsInit]
+    private static void EndSoon(KernelEntry call)
+    {
+        TimerEvent ending;
+        ending.Value = 0;
+        ending.Signal = (int)Kernel.SIGKILL;
+        ending.Notify = SIGEV_SIGNAL;
+        int id;
+        if (call(SystemCalls.timer_create, Kernel.CLOCK_MONOTONIC, (long)&ending, (long)&id, 0, 0, 0) < 0)
+        {
+            AlarmSoon(call);
+            return;
+        }
+        TimerSetting setting;
+        setting.IntervalSeconds = 0;
+        setting.IntervalNanoseconds = 0;
+        setting.Seconds = 0;
+        setting.Nanoseconds = VanishMicroseconds * 1000;
+        call(SystemCalls.timer_settime, id, 0, (long)&setting, 0, 0, 0);
+    }
+
+    // Where RLIMIT_SIGPENDING leaves no timer. The default action of SIGALRM ends the process without a core dump; the source may have a handler.
+    [SkipLocalsInit]
+    private static void AlarmSoon(KernelEntry call)
+    {
         SignalAction action;
         action.Handler = 0;
         action.Flags = 0;
@@ -80,8 +112,6 @@ internal static unsafe class Departure
         ulong mask = ~(1UL << (int)(Kernel.SIGALRM - 1));
         call(SystemCalls.setitimer, ITIMER_REAL, (long)&timer, 0, 0, 0, 0);
         call(SystemCalls.rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
-        call(SystemCalls.munmap, (long)image, (long)length, 0, 0, 0, 0);
-        Kernel.Exit(call, 0);
     }
 
     // struct sigaction of the kernel, x86-64.
@@ -100,5 +130,23 @@ internal static unsafe class Departure
         public long IntervalMicroseconds;
         public long Seconds;
         public long Microseconds;
+    }
+
+    // struct sigevent; the rest belongs to other ways of notifying.
+    [StructLayout(LayoutKind.Sequential, Size = 64)]
+    private struct TimerEvent
+    {
+        public ulong Value;
+        public int Signal;
+        public int Notify;
+    }
+
+    // struct itimerspec.
+    private struct TimerSetting
+    {
+        public ulong IntervalSeconds;
+        public ulong IntervalNanoseconds;
+        public ulong Seconds;
+        public ulong Nanoseconds;
     }
 }

@@ -52,7 +52,7 @@ internal static unsafe class Kernel
     public const long O_CLOEXEC = 0x80000;
     private const long F_GETFL = 3;
     private const long F_SETFL = 4;
-    private const long CLOCK_MONOTONIC = 1;
+    public const long CLOCK_MONOTONIC = 1;
     private const long FUTEX_WAKE = 1;
     private const int PR_SET_NAME = 15;
 

@@ -34,6 +34,8 @@ internal static class SystemCalls
     public const long prctl = 157;
     public const long futex = 202;
     public const long getdents64 = 217;
+    public const long timer_create = 222;
+    public const long timer_settime = 223;
     public const long clock_gettime = 228;
     public const long exit_group = 231;
     public const long openat = 257;

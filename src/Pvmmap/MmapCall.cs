@@ -94,15 +94,23 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     // Null, here and below, if a userfaultfd guards part of the range.
     private HolderProcess? Share(Participant from, StoppedProcess? stopped, IProcessCalls calls, ref SourcePlan plan)
     {
-        plan = SourcePlan.FromMaps(sourcePid, source);
+        if (stopped is not null) plan = SourcePlan.FromMaps(sourcePid, source);
         HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(Tracer, calls, source, plan.Parts, from.Pidfd, StartSentinel, LookAtTarget)
             : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts, LookAtTarget);
         try
         {
             bool guarded = false;
             // Where the attributes could be asked for, the first page of each VMA has been registered with a userfaultfd: nobody else has done that.
-            if (holder.Attributes is { } attributes && attributes.Count == plan.Parts.Count) plan = plan.WithAttributes(sourcePid, attributes);
-            else if (!(guarded = UserfaultfdProbe.IsGuarded(calls, Tracer, source))) plan = SourcePlan.FromSmaps(sourcePid, source);
+            if (holder.Attributes is { } attributes && attributes.Count == plan.Parts.Count)
+            {
+                plan = plan.WithAttributes(sourcePid, attributes);
+            }
+            else
+            {
+                holder.AwaitReady();
+                guarded = UserfaultfdProbe.IsGuarded(calls, Tracer, source);
+                if (!guarded) plan = SourcePlan.FromSmaps(sourcePid, source);
+            }
             Step.Reached(CallStep.RangeProbed);
             if (!guarded) return holder;
             holder.Dispose();
@@ -215,6 +223,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         Tracer.IsQuiet = false;
         Visit(to, flags.HasFlag(MmapFlags.Fixed) && plan.Pieces.Count > 1, target =>
         {
+            holder.AwaitReady();
             region = Region.Map(target, plan, destination, flags, out int undo);
             Step.Reached(CallStep.RegionMapped);
             try

@@ -84,6 +84,22 @@ public sealed class DebuggerTests(Theatre theatre) : Scene(theatre)
     }
 
     [Theory]
+    [MemberData(nameof(EachMode))]
+    public void Attached_to_the_holder_the_fill_completes_and_leaves_nothing_behind(Mode mode)
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(Length, 1);
+        MmapResult result = Call(source, target, at, Length, flags: mode.Flag() | MmapFlags.Lazy);
+        using Debugger gdb = new Debugger().Attach(result.Duplication.HolderPid);
+        gdb.Continue();
+        result.Duplication.Finish();
+        AssertCompletes(result);
+        Eventually.Holds(() => !Leftovers.IsOurs(result.Duplication.HolderPid), "the holder ends");
+        target.AssertContent(result.Address, Length, 1);
+        Assert.DoesNotContain("memfd:pvmmap", File.ReadAllText($"/proc/{source.Pid}/maps"), StringComparison.Ordinal);
+    }
+
+    [Theory]
     [MemberData(nameof(EachModeAndSide))]
     public void A_caller_that_runs_under_gdb(Mode mode, Side side)
     {

@@ -36,6 +36,19 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
     }
 
     [Fact]
+    public void A_source_that_may_have_no_pending_signal_is_clean_afterwards()
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(Length, 1);
+        // A timer takes one: the holder has to end without.
+        source.Limit(Rlimit.PendingSignals, 0);
+        MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Move);
+        AssertCompletes(result);
+        target.AssertContent(result.Address, Length, 1);
+        AssertClean(source);
+    }
+
+    [Fact]
     public void Several_mappings_keep_their_protections()
     {
         Puppet source = NewPuppet(), target = NewPuppet();

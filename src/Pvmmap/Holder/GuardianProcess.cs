@@ -14,9 +14,12 @@ internal static class GuardianProcess
     }
 
     /// <summary>Its pidfd; null if there is none.</summary>
-    public static FileDescriptor? Open(int holderPid)
+    public static FileDescriptor? Open(int holderPid) => Open(Find(holderPid));
+
+    /// <summary>The same, where its number has been found already.</summary>
+    public static FileDescriptor? Open(int? found)
     {
-        if (Find(holderPid) is not { } pid) return null;
+        if (found is not { } pid) return null;
         try
         {
             return Pidfd.Open(pid);

@@ -24,9 +24,10 @@ internal sealed unsafe class HolderProcess : IDisposable
 
     private readonly FileDescriptor pidfd;
     private readonly FileDescriptor? guardian;
+    private readonly int? guardianPid;
     private readonly bool move;
     private FileDescriptor? socket;
-    private bool released, followed, relocated;
+    private bool ready, released, followed, relocated;
 
     /// <summary>Of a move.</summary>
     private Remnants? remnants;
@@ -39,7 +40,9 @@ internal sealed unsafe class HolderProcess : IDisposable
         this.socket = socket;
         Control = control;
         move = control.Page.Move != 0;
-        if (move) guardian = GuardianProcess.Open(pid);
+        if (!move) return;
+        guardianPid = GuardianProcess.Find(pid);
+        guardian = GuardianProcess.Open(guardianPid);
     }
 
     public int Pid { get; }
@@ -314,7 +317,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             {
                 using FileDescriptor maps = Files.Open($"/proc/{pid}/maps", Files.O_RDONLY), proc = Files.Open("/proc", Files.O_RDONLY);
                 // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
-                if (IsInOurPidNamespace(pid)) control.Page.SourceOwnPid = sourcePid;
+                if (sourcePid == Environment.ProcessId || IsInOurPidNamespace(pid)) control.Page.SourceOwnPid = sourcePid;
                 PageRange probes = AskForProbes(control, sourcePid, parts!);
                 UnixSocket.Send(socket, Begin, control.File!, pagemap, sharedSource, maps, proc);
                 Step.Reached(CallStep.ControlSent);
@@ -325,7 +328,9 @@ internal sealed unsafe class HolderProcess : IDisposable
                     return control;
                 }
                 attributes = Smaps.ReadFirst(sourcePid, probes).FindAll(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0);
+                // It brings the pages back now, and needs nobody for that.
                 UnixSocket.Send(socket, Probed);
+                return control;
             }
             Expect(socket, pidfd, pid, control, Ready);
             Step.Reached(CallStep.HolderReady);
@@ -342,6 +347,15 @@ internal sealed unsafe class HolderProcess : IDisposable
 
     private static bool IsInOurPidNamespace(int pid) =>
         new FileInfo($"/proc/{pid}/ns/pid").LinkTarget is { } theirs && theirs == new FileInfo("/proc/self/ns/pid").LinkTarget;
+
+    /// <summary>Waits until the source is as it was, if its attributes were asked for. Of a move, and before anything is the target's.</summary>
+    public void AwaitReady()
+    {
+        if (Attributes is null || ready) return;
+        Expect(socket!, pidfd, Pid, Control, Ready);
+        ready = true;
+        Step.Reached(CallStep.HolderReady);
+    }
 
     /// <summary>Gives the holder the target's userfaultfd; when this returns, holder and guardian stand and faults are served.</summary>
     public void BeginServing(FileDescriptor userfaultfd, SentinelProcess? sentinel)
@@ -420,9 +434,11 @@ internal sealed unsafe class HolderProcess : IDisposable
     {
         if (!released) return;
         int sentinelPid = Control.Page.SentinelPid;
-        int? guardianPid = GuardianProcess.Find(Pid);
+        int? guardianPid = this.guardianPid ?? GuardianProcess.Find(Pid);
         int[] pair = guardianPid is { } second ? [Pid, second] : [Pid];
-        CgroupMembership.Adopt(sentinelPid == 0 ? [pair] : [pair, [sentinelPid]], targetPid);
+        // The sentinel is where this process is, and so is a holder that this process has started.
+        int[][] families = sentinelPid == 0 ? [pair] : Control.Page.SourcePid == Environment.ProcessId ? [[.. pair, sentinelPid]] : [pair, [sentinelPid]];
+        CgroupMembership.Adopt(families, targetPid);
         if (sentinelPid != 0) CgroupMembership.ShieldFromOutOfMemory(sentinelPid, Unkillable);
         if (move) return;
         if (guardianPid is { } guard) CgroupMembership.ShieldFromOutOfMemory(guard, Unkillable);

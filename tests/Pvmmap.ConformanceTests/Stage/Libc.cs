@@ -47,7 +47,7 @@ public enum Prot { None = 0, Read = 1, Write = 2, Exec = 4, ReadWrite = 3 }
 public enum MapFlags { Shared = 1, Private = 2, Fixed = 0x10, Anonymous = 0x20, GrowsDown = 0x100, NoReserve = 0x4000, FixedNoReplace = 0x100000 }
 
 /// <summary>Limits of setrlimit(2).</summary>
-public enum Rlimit { Data = 2, Core = 4, Tasks = 6, AddressSpace = 9 }
+public enum Rlimit { Data = 2, Core = 4, Tasks = 6, AddressSpace = 9, PendingSignals = 11 }
 
 /// <summary>Advice of madvise(2).</summary>
 public enum Madv
