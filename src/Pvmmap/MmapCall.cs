@@ -384,7 +384,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             throw new PvmmapException(Errno.EAGAIN, "fill the destination", targetPid, region.Range, "the holder was killed before every page was in place; the rest raises SIGBUS");
     }
 
-    /// <summary>Does something in the target, which stands still meanwhile unless it is this process.</summary>
+    /// <summary>Does something in the target, of which at least one thread stands still meanwhile unless it is this process.</summary>
     private void Visit(Participant to, bool everyThread, Action<IProcessCalls> work)
     {
         if (targetPid == Self)
@@ -394,7 +394,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             return;
         }
         PageRange avoid = destination == 0 ? default : Destination;
-        using StoppedProcess stopped = StoppedProcess.Stop(Tracer, to.Pidfd, targetPid, everyThread, avoid, targetMaps);
+        using StoppedProcess stopped = StoppedProcess.Stop(Tracer, to.Pidfd, targetPid, everyThread || to.MayHaveSigchld, avoid, targetMaps);
         try
         {
             work(stopped);

@@ -26,6 +26,12 @@ internal sealed class Participant : IDisposable
     /// <summary>A filter that its children inherit.</summary>
     public bool IsUnderSeccomp => status.Seccomp != 0;
 
+    /// <summary>
+    /// A SIGCHLD that the program ignores is dropped, but not when it is sent to a traced thread: then it wakes any thread of the process, whose
+    /// system call fails with EINTR. So where the leader has children, stop it together with all the others.
+    /// </summary>
+    public bool MayHaveSigchld => status.Threads > 1 && (status.SigCgt & Signals.Bit(Signals.SIGCHLD)) == 0 && LeaderMayHaveChildren();
+
     /// <summary>ESRCH if there is none or it is exiting, EINVAL for a kernel thread.</summary>
     public static Participant Open(int pid, string role)
     {
@@ -64,6 +70,19 @@ internal sealed class Participant : IDisposable
         if (status.TracerPid == 0 || IsOurs(status.TracerPid)) return;
         throw new PvmmapException(Errno.EBUSY, $"open the {role}", Pid,
             hint: string.Create(CultureInfo.InvariantCulture, $"process {status.TracerPid} is tracing it (a debugger?): detach it first"));
+    }
+
+    // proc(5): the file is only there if the kernel was built with CONFIG_PROC_CHILDREN.
+    private bool LeaderMayHaveChildren()
+    {
+        try
+        {
+            return File.ReadAllText(string.Create(CultureInfo.InvariantCulture, $"/proc/{Pid}/task/{Pid}/children")).Length != 0;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return true;
+        }
     }
 
     private static bool IsOurs(int tracer)

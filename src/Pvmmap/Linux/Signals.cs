@@ -14,7 +14,7 @@ internal static unsafe class Signals
     /// <summary>The signals whose default action is to be ignored, as the bits of a mask.</summary>
     public static ulong IgnoredByDefault => Bit(SIGCHLD) | Bit(SIGCONT) | Bit(SIGURG) | Bit(SIGWINCH);
 
-    private static ulong Bit(int signal) => 1UL << (signal - 1);
+    public static ulong Bit(int signal) => 1UL << (signal - 1);
 
     public const int SIG_SETMASK = 2;
     public const int MaskBytes = 8;

@@ -16,12 +16,14 @@ internal sealed class StoppedProcess : IProcessCalls
     private const int Options = Ptrace.PTRACE_O_TRACESYSGOOD | Ptrace.PTRACE_O_TRACECLONE;
     private const int CloneVm = 0x100;
     private const int ThreadsAtOnce = 32;
+    private const int RequestsAtOnce = 3 * ThreadsAtOnce;
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan QueuePatience = TimeSpan.FromSeconds(60);
 
     private readonly TracerProcess tracer;
     private readonly FileDescriptor pidfd;
     private readonly List<int> stopped = [];
+    private readonly HashSet<int> repaired = [];
     private readonly long stoppedAt;
     private readonly bool[] undo = new bool[Trampoline.UndoEntries];
     private RemoteThread thread = null!;
@@ -82,15 +84,35 @@ internal sealed class StoppedProcess : IProcessCalls
         for (int known = -1; known != stopped.Count;)
         {
             known = stopped.Count;
-            List<int> fresh = [];
-            foreach (int tid in Threads())
-            {
-                if (!stopped.Contains(tid) && Seize(tid)) fresh.Add(tid);
-            }
+            List<int> fresh = Threads();
+            fresh.RemoveAll(stopped.Contains);
+            fresh = Seize(fresh);
             foreach (int[] some in fresh.Chunk(ThreadsAtOnce)) Interrupt(some);
         }
         if (thread is null) throw Gone();
     }
+
+    /// <summary>Becomes the tracer of threads, which go on running.</summary>
+    /// <returns>Those that are not gone.</returns>
+    private unsafe List<int> Seize(List<int> tids)
+    {
+        List<int> seized = new(tids.Count);
+        Span<TracerRequest> requests = stackalloc TracerRequest[RequestsAtOnce];
+        // In one go: while some are traced and others are not, a signal that nobody asked for can wake the others.
+        foreach (int[] some in tids.Chunk(RequestsAtOnce))
+        {
+            for (int i = 0; i < some.Length; i++) requests[i] = SeizeRequest(some[i]);
+            for (int at = 0; at < some.Length; at++)
+            {
+                int end = at + tracer.Invoke(requests[at..some.Length]);
+                for (; at < end; at++) seized.Add(some[at]);
+                if (at < some.Length && Seize(some[at])) seized.Add(some[at]);
+            }
+        }
+        return seized;
+    }
+
+    private static TracerRequest SeizeRequest(int tid) => TracerProcess.PtraceRequest(Ptrace.PTRACE_SEIZE, tid, 0, Ptrace.PTRACE_O_TRACESYSGOOD);
 
     /// <summary>
     /// Stops seized threads, in one go of the tracer, and repairs at once what that interrupted: should this process be killed in between, the
@@ -126,7 +148,7 @@ internal sealed class StoppedProcess : IProcessCalls
 
     private void StopOneThread()
     {
-        // The leader, which need not be looked for.
+        // The leader, which need not be looked for, and has the main stack, on which a signal frame can be laid.
         if (Seize(Pid)) Interrupt([Pid]);
         if (thread is not null) return;
         foreach (int tid in Threads())
@@ -138,7 +160,8 @@ internal sealed class StoppedProcess : IProcessCalls
         throw Gone();
     }
 
-    // The leader first: it is the one that programs expect to be disturbed. It may be a zombie while other threads live on.
+    // The leader last: a signal that is ignored is queued all the same for a traced thread that it is sent to, and may wake any other thread of
+    // the process; if that is not traced yet, it sees an EINTR. SIGCHLD is sent to the thread that started the child, mostly the leader.
     private List<int> Threads()
     {
         List<int> threads = [];
@@ -151,7 +174,7 @@ internal sealed class StoppedProcess : IProcessCalls
         {
             throw Gone();
         }
-        threads.Sort((a, b) => (b == Pid).CompareTo(a == Pid));
+        threads.Sort((a, b) => (a == Pid).CompareTo(b == Pid));
         return threads;
     }
 
@@ -165,7 +188,7 @@ internal sealed class StoppedProcess : IProcessCalls
         int refusals = 0;
         while (true)
         {
-            SyscallResult result = tracer.Ptrace(Ptrace.PTRACE_SEIZE, tid, 0, Ptrace.PTRACE_O_TRACESYSGOOD);
+            SyscallResult result = tracer.Ptrace(SeizeRequest(tid));
             if (!result.Failed) return true;
             if (result.Errno == Errno.ESRCH) return false;
             ProcessStatus status;
@@ -211,14 +234,15 @@ internal sealed class StoppedProcess : IProcessCalls
         }
     }
 
-    private void RepairIfInterrupted(RemoteThread candidate, Ptrace.Registers repaired)
+    private void RepairIfInterrupted(RemoteThread candidate, Ptrace.Registers registers)
     {
-        if (!SystemCallRestart.RepairInterrupted(ref repaired)) return;
+        if (!SystemCallRestart.RepairInterrupted(ref registers)) return;
         ProcessStatus status = ProcessStatus.ReadThread(Pid, candidate.Tid);
         // Signals that are ignored are queued all the same for a tracee; they interrupt nothing.
         ulong ignored = status.SigIgn | (Signals.IgnoredByDefault & ~status.SigCgt);
         if (((status.SigPnd | status.ShdPnd) & ~status.SigBlk & ~ignored) != 0) return;
-        candidate.SetRegisters(repaired);
+        candidate.SetRegisters(registers);
+        repaired.Add(candidate.Tid);
     }
 
     private void Prepare()
@@ -423,7 +447,25 @@ internal sealed class StoppedProcess : IProcessCalls
             thread.SetRegisters(thread.Saved);
             stopAgain = thread.StopWasRequested;
         }
-        foreach (int tid in stopped) tracer.Ptrace(Ptrace.PTRACE_DETACH, tid);
+        Detach();
         if (stopAgain) SystemCall.Invoke(SystemCall.SYS_kill, Pid, Signals.SIGSTOP);
+    }
+
+    /// <summary>
+    /// Lets all threads go, in one go of the tracer. Those last whose calls are made again, which a signal would interrupt that is queued only
+    /// because the thread it is sent to is still traced; the leader before its like, since it is the most likely to be sent one.
+    /// </summary>
+    private unsafe void Detach()
+    {
+        stopped.Sort((a, b) => Rank(a).CompareTo(Rank(b)));
+        Span<TracerRequest> requests = stackalloc TracerRequest[RequestsAtOnce];
+        foreach (int[] some in stopped.Chunk(RequestsAtOnce))
+        {
+            for (int i = 0; i < some.Length; i++) requests[i] = TracerProcess.PtraceRequest(Ptrace.PTRACE_DETACH, some[i]);
+            // It fails for a thread that has ended; the others' go on behind it.
+            for (int at = 0; at < some.Length; at++) at += tracer.Invoke(requests[at..some.Length]);
+        }
+
+        int Rank(int tid) => (repaired.Contains(tid) ? 2 : 0) + (tid == Pid ? 0 : 1);
     }
 }

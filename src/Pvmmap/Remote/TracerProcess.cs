@@ -129,8 +129,9 @@ internal sealed unsafe class TracerProcess : IDisposable
     public static TracerRequest WaitRequest(int tid, int* status) =>
         new() { Number = SystemCall.SYS_wait4, A1 = tid, A2 = (long)status, A3 = Linux.Ptrace.__WALL };
 
-    public SyscallResult Ptrace(long request, int tid, long address = 0, long data = 0) =>
-        Invoke(SystemCall.SYS_ptrace, request, tid, address, data);
+    public SyscallResult Ptrace(long request, int tid, long address = 0, long data = 0) => Ptrace(PtraceRequest(request, tid, address, data));
+
+    public SyscallResult Ptrace(in TracerRequest request) => Invoke(request.Number, request.A1, request.A2, request.A3, request.A4);
 
     /// <summary>Waits for a change of one tracee. A tracee that does not come to a stop in time ends the tracer, which lets all go: EAGAIN.</summary>
     public SyscallResult Wait(int tid, out WaitStatus status, TimeSpan? patience = null)
