@@ -9,6 +9,10 @@ internal static unsafe class Boot
     private const long RLIMIT_CORE = 4;
     private const long HighestDescriptor = 65535;
     private const byte Probing = (byte)'P';
+    private const byte Probed = (byte)'Q';
+
+    // A thread of the caller that waits for the page may keep the caller from answering: a garbage collector stops all or none.
+    private const int ProbeMilliseconds = 200;
     private const byte Ready = (byte)'R';
     private const byte Serving = (byte)'S';
     private const byte NoRoom = (byte)'N';
@@ -81,7 +85,7 @@ internal static unsafe class Boot
         {
             Steps.Reached(call, FillStep.ProbePlaced);
             Messages.Send(call, Probing);
-            bool answered = Messages.Receive(call, &received) >= 0;
+            bool answered = !Messages.Awaits(call, ProbeMilliseconds) || Messages.Receive(call, &received) >= 0;
             AttributeProbe.Restore(&service);
             Steps.Reached(call, FillStep.ProbeRestored);
             if (!answered)
@@ -95,6 +99,8 @@ internal static unsafe class Boot
 
         // Nothing, or no descriptor: the call is given up.
         int descriptors = Messages.Receive(call, &received);
+        if (descriptors == 0 && received.Content == Probed)
+            descriptors = Messages.Receive(call, &received);
         if (descriptors <= 0)
             Departure.Leave(&service, ControlState.TargetGone);
         Kernel.MoveDescriptor(call, received.First, HolderFds.Userfaultfd);

@@ -32,7 +32,6 @@ internal static unsafe class Guardian
         Kernel.SetName(call, 0x682d_7061_6d6d_7670, 0x7265_646c_6f); // "pvmmap-holder"
         if (state == ControlState.Prepared && service.Control->CallIsOpen != 0)
             Boot.SendServing(call);
-        SourceEnd.OpenOwnMaps(call);
         if (service.Control->Committed != 0 && state == ControlState.Prepared)
             Relocation.Resume(&service);
         RecoverMessages(&service);

@@ -31,6 +31,17 @@ internal static unsafe class Messages
         call(SystemCalls.sendmsg, socket, (long)&header, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0, 0);
     }
 
+    /// <summary>Whether a message comes, or the other end is closed, within that time.</summary>
+    [SkipLocalsInit]
+    public static bool Awaits(KernelEntry call, int milliseconds)
+    {
+        PollDescriptor socket;
+        socket.File = HolderFds.Socket;
+        socket.Events = Kernel.PollIn;
+        socket.Returned = 0;
+        return Kernel.Poll(call, &socket, 1, milliseconds) != 0;
+    }
+
     /// <summary>The next message: how many descriptors came with it, or -1 when the other end is closed.</summary>
     [SkipLocalsInit]
     public static int Receive(KernelEntry call, Descriptors* descriptors)

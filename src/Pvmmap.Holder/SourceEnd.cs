@@ -22,8 +22,8 @@ internal static unsafe class SourceEnd
             Release(service);
     }
 
-    /// <summary>For the guardian: the holder's maps cannot be read when it is gone. The memory is the same.</summary>
-    public static void OpenOwnMaps(KernelEntry call)
+    /// <summary>The maps of another process cannot be read when it is gone. The memory is the same.</summary>
+    private static void OpenOwnMaps(KernelEntry call)
     {
         Words2 path;
         path.First = 0x7061_6d2f_666c_6573; // "self/map"
@@ -58,6 +58,8 @@ internal static unsafe class SourceEnd
     [SkipLocalsInit]
     private static void Release(Service* service)
     {
+        // The source's own, which is what it was given if that was the caller, end with it.
+        OpenOwnMaps(service->Call);
         Holders holders;
         if (!FindHolders(service, &holders) || HasStranger(service, &holders))
             return;

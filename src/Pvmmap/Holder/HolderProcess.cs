@@ -134,6 +134,9 @@ internal sealed unsafe class HolderProcess : IDisposable
         ulong image = (ulong)Memory.Map(0, imageBytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS)
             .OrThrow("map the holder's memory");
         (FileDescriptor here, FileDescriptor there) = UnixSocket.Pair();
+        ControlMapping? control = null;
+        FileDescriptor? pidfd = null;
+        Remnants? remnants = null;
         bool imageIsOurs = true;
         try
         {
@@ -145,32 +148,37 @@ internal sealed unsafe class HolderProcess : IDisposable
             ulong top = image + imageBytes - ArgumentsRoom;
             HolderBootArguments arguments = BootArguments(code.At(image), image, imageBytes, range, there.Number, sharing is not null);
             *(HolderBootArguments*)top = arguments;
+            PageRange probes = default;
+            if (sharing is not null)
+            {
+                // This process has the same memory: the holder finds everything there when it begins.
+                control = ControlMapping.Create();
+                probes = Introduce(control, here, Environment.ProcessId, sharing, Environment.ProcessId, parts);
+            }
             int pid = (int)tracer.Fork(sharing is not null, top, code.At(image).Boot, top)
                 .OrThrow("fork the holder", hint: "no task or no memory: RLIMIT_NPROC, pids.max, overcommit");
             // One that shares the memory runs on this very image, and unmaps it when it leaves.
             imageIsOurs = sharing is null;
-            Remnants? remnants = sharing is null ? null : new Remnants(own!, new PageRange(image, image + imageBytes), arguments.Mark);
-            FileDescriptor pidfd = Linux.Pidfd.Open(pid);
+            if (control is not null) control.Page.HolderPid = pid;
+            if (sharing is not null) remnants = new Remnants(own!, new PageRange(image, image + imageBytes), arguments.Mark);
+            pidfd = Linux.Pidfd.Open(pid);
             Step.Reached(CallStep.IntermediateReaped, pid);
-            try
-            {
-                there.Dispose();
-                begun?.Invoke();
-                ControlMapping control = CreateControl(pid, pidfd, here, out List<SmapsEntry>? attributes, sharing, Environment.ProcessId, parts, remnants, meanwhile);
-                return new HolderProcess(pid, pidfd, here, control, mayServe) { Attributes = attributes, remnants = remnants };
-            }
-            catch
-            {
-                here.Dispose();
-                if (sharing is not null) Poll.Readable(pidfd, DeparturePatience);
-                pidfd.Dispose();
-                throw;
-            }
+            there.Dispose();
+            begun?.Invoke();
+            List<SmapsEntry>? attributes = null;
+            if (control is null) control = CreateControl(pid, pidfd, here, out _);
+            else AwaitStart(control, here, pidfd, pid, Environment.ProcessId, probes, remnants, meanwhile, out attributes);
+            return new HolderProcess(pid, pidfd, here, control, mayServe) { Attributes = attributes, remnants = remnants };
         }
         catch
         {
+            there.Dispose();
+            if (control is not null) ClearIfKilled(remnants, here, control);
             // The holder, if there is one, sees its socket close and ends.
             here.Dispose();
+            if (sharing is not null && pidfd is not null) Poll.Readable(pidfd, DeparturePatience);
+            pidfd?.Dispose();
+            control?.Dispose();
             throw;
         }
         finally
@@ -306,43 +314,68 @@ internal sealed unsafe class HolderProcess : IDisposable
         {
             control.Page.HolderPid = pid;
             if (socket is null) return control;
-            Step.ControlMade(control.File!);
-            using FileDescriptor pagemap = Files.Open($"/proc/{pid}/pagemap", Files.O_RDONLY);
-            if (sharedSource is null)
-            {
-                UnixSocket.Send(socket, Begin, control.File!, pagemap);
-                Step.Reached(CallStep.ControlSent);
-            }
-            else
-            {
-                using FileDescriptor maps = Files.Open($"/proc/{pid}/maps", Files.O_RDONLY), proc = Files.Open("/proc", Files.O_RDONLY);
-                // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
-                if (sourcePid == Environment.ProcessId || IsInOurPidNamespace(pid)) control.Page.SourceOwnPid = sourcePid;
-                PageRange probes = AskForProbes(control, sourcePid, parts!);
-                UnixSocket.Send(socket, Begin, control.File!, pagemap, sharedSource, maps, proc);
-                Step.Reached(CallStep.ControlSent);
-                meanwhile?.Invoke();
-                if (Expect(socket, pidfd, pid, control, Ready, Probing) == Ready)
-                {
-                    Step.Reached(CallStep.HolderReady);
-                    return control;
-                }
-                attributes = Smaps.ReadFirst(sourcePid, probes).FindAll(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0);
-                // It brings the pages back now, and needs nobody for that.
-                UnixSocket.Send(socket, Probed);
-                return control;
-            }
-            Expect(socket, pidfd, pid, control, Ready);
-            Step.Reached(CallStep.HolderReady);
+            PageRange probes = Introduce(control, socket, pid, sharedSource, sourcePid, parts);
+            AwaitStart(control, socket, pidfd, pid, sourcePid, probes, remnants, meanwhile, out attributes);
             return control;
         }
         catch
         {
-            // Killed, guardian and all: only then is the socket closed there. Whoever lives cleans up by itself.
-            if (remnants is not null && Poll.Readable(socket!, DeparturePatience) && UnixSocket.Receive(socket!) is null) remnants.Clear(control, giveBack: true);
+            ClearIfKilled(remnants, socket, control);
             control.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Sends the holder what it begins with. It need not exist yet.</summary>
+    /// <param name="control">The control page.</param>
+    /// <param name="socket">Our end of its socket.</param>
+    /// <param name="memory">A process that has the holder's memory.</param>
+    /// <param name="sharedSource">Of a move: the source's pidfd.</param>
+    /// <param name="sourcePid">Of a move: its number.</param>
+    /// <param name="parts">Of a move: the source range, VMA by VMA.</param>
+    /// <returns>Where the attributes of the source's VMAs can be read when the holder says so.</returns>
+    private static PageRange Introduce(
+        ControlMapping control, FileDescriptor socket, int memory, FileDescriptor? sharedSource, int sourcePid, IReadOnlyList<PageRange>? parts)
+    {
+        PageRange probes = default;
+        Step.ControlMade(control.File!);
+        using FileDescriptor pagemap = Files.Open($"/proc/{memory}/pagemap", Files.O_RDONLY);
+        if (sharedSource is null)
+        {
+            UnixSocket.Send(socket, Begin, control.File!, pagemap);
+        }
+        else
+        {
+            using FileDescriptor maps = Files.Open($"/proc/{memory}/maps", Files.O_RDONLY), proc = Files.Open("/proc", Files.O_RDONLY);
+            // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
+            if (memory == Environment.ProcessId || IsInOurPidNamespace(memory)) control.Page.SourceOwnPid = sourcePid;
+            probes = AskForProbes(control, sourcePid, parts!);
+            UnixSocket.Send(socket, Begin, control.File!, pagemap, sharedSource, maps, proc);
+        }
+        Step.Reached(CallStep.ControlSent);
+        return probes;
+    }
+
+    private static void AwaitStart(
+        ControlMapping control, FileDescriptor socket, FileDescriptor pidfd, int pid, int sourcePid, PageRange probes, Remnants? remnants, Action? meanwhile,
+        out List<SmapsEntry>? attributes)
+    {
+        attributes = null;
+        meanwhile?.Invoke();
+        if (Expect(socket, pidfd, pid, control, Ready, remnants is null ? (byte)0 : Probing) == Ready)
+        {
+            Step.Reached(CallStep.HolderReady);
+            return;
+        }
+        attributes = Smaps.ReadFirst(sourcePid, probes).FindAll(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0);
+        // It brings the pages back now, and needs nobody for that.
+        UnixSocket.Send(socket, Probed);
+    }
+
+    // Killed, guardian and all: only then is the socket closed there. Whoever lives cleans up by itself.
+    private static void ClearIfKilled(Remnants? remnants, FileDescriptor? socket, ControlMapping control)
+    {
+        if (remnants is not null && Poll.Readable(socket!, DeparturePatience) && UnixSocket.Receive(socket!) is null) remnants.Clear(control, giveBack: true);
     }
 
     private static bool IsInOurPidNamespace(int pid) =>

@@ -47,7 +47,9 @@ public class KernelAbiTests
         // Pvmmap.Holder.Freestanding
         "BackgroundFill",
         "Boot.HighestDescriptor",
+        "Boot.ProbeMilliseconds",
         "Boot.NoRoom",
+        "Boot.Probed",
         "Boot.Probing",
         "Boot.Ready",
         "Boot.Serving",
