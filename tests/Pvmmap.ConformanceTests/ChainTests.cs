@@ -54,7 +54,7 @@ public sealed class ChainTests(Theatre theatre) : Scene(theatre)
         for (int i = 1; i < hands.Length; i++)
         {
             results.Add(Call(hands[i - 1], hands[i], at, Length, flags: mode.Flag() | fill));
-            if (mode == Mode.Move) Assert.Empty(Smaps.Within(hands[i - 1].Pid, at, Length));
+            if (mode == Mode.Move) hands[i - 1].AssertTaken(at, Length, 1);
             at = results[^1].Address;
             hands[i].Touch(at + (ulong)i * MiB, MiB);
         }
@@ -129,7 +129,7 @@ public sealed class ChainTests(Theatre theatre) : Scene(theatre)
         before.AssertUnchanged(mode == Mode.Copy ? [] : [new PageRange(at, at + Length)]);
         for (int i = 0; i < 8; i++) targets[i].AssertContent(results[i].Address, length, 1, firsts[i] / Page);
         if (mode == Mode.Copy) source.AssertContent(at, Length, 1);
-        else Assert.Empty(Smaps.Within(source.Pid, at, Length));
+        else source.AssertTaken(at, Length, 1);
         Finish(results);
         before.AssertUnchanged(mode == Mode.Copy ? [] : [new PageRange(at, at + Length)]);
     }

@@ -24,7 +24,7 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
         ulong to = flags.HasFlag(MmapFlags.Fixed) ? MapFilled(target, Length, 9) : flags.HasFlag(MmapFlags.FixedNoReplace) ? target.FreeRange(Length) : 0;
         ProcessSnapshot? others = way == Way.Push ? null : ProcessSnapshot.TakeAtRest(source.Pid, new PageRange(at, at + Length));
         MmapResult result = Call(source, target, at, Length, to, flags | MmapFlags.Move);
-        Assert.Empty(Smaps.Within(source.Pid, at, Length));
+        source.AssertTaken(at, Length, 1);
         Assert.True(to == 0 || to == result.Address);
         Assert.True(result.Duplication.IsMove);
         target.AssertContent(result.Address, Length, 1, step: 3);
@@ -59,7 +59,7 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
         string before = Shape(source, at);
         MmapResult result = Call(source, target, at, 6 * MiB, old, MmapFlags.Move | MmapFlags.Fixed);
         Assert.Equal(before, Shape(target, result.Address));
-        Assert.Empty(Smaps.Within(source.Pid, at, 6 * MiB));
+        source.AssertTaken(at, 6 * MiB, 1);
         AssertCompletes(result);
         target.Protect(result.Address, 6 * MiB, Prot.ReadWrite);
         target.AssertContent(result.Address, 6 * MiB, 1);
@@ -140,7 +140,7 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
                 : Call(target, source, there.Address, Length, at, MmapFlags.Move | MmapFlags.FixedNoReplace);
             Assert.True(source is OwnProcess || at == back.Address);
             at = back.Address;
-            Assert.Empty(Smaps.Within(target.Pid, there.Address, Length));
+            target.AssertTaken(there.Address, Length, 1);
         }
         source.AssertContent(at, Length, 1);
     }
@@ -152,7 +152,7 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
         ulong at = one.MapFilled(Length, 1), own = Own.Map(Length);
         Own.Fill(own, Length, 2);
         MmapResult first = Call(one, one, at, Length, flags: MmapFlags.Move), second = Call(Own, Own, own, Length, flags: MmapFlags.Move);
-        Assert.Empty(Smaps.Within(one.Pid, at, Length));
+        one.AssertTaken(at, Length, 1);
         one.AssertContent(first.Address, Length, 1);
         Own.AssertContent(second.Address, Length, 2);
         AssertCompletes(first);
@@ -232,7 +232,7 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
         ulong at = source.MapFilled(3 * Page, 1);
         MmapResult result = Call(source, target, at + offset, Page + 1, flags: MmapFlags.Move);
         Assert.Equal((result.Address + offset, 2 * Page), (result.DataAddress, result.Length));
-        Assert.Empty(Smaps.Within(source.Pid, at, 2 * Page));
+        source.AssertTaken(at, 2 * Page, 1);
         source.AssertContent(at + 2 * Page, Page, 1, 2);
         target.AssertContent(result.Address, result.Length, 1);
         AssertCompletes(result);

@@ -7,6 +7,9 @@ public abstract class AddressSpace
 
     public abstract int Pid { get; }
 
+    /// <summary>Whether mappings come and go there that no test asked for.</summary>
+    public virtual bool MapsByItself => true;
+
     /// <summary>A system call made in that process; negative with the errno when it fails.</summary>
     public abstract long Syscall(long number, params ReadOnlySpan<long> arguments);
 
@@ -63,6 +66,26 @@ public abstract class AddressSpace
     {
         Census seen = Examine(address, length, seed, firstPage, step);
         Assert.True(seen.Good == length / Page, $"process {Pid}, 0x{address:x} + {length} should hold seed {seed}: {seen}");
+    }
+
+    /// <summary>
+    /// Fails unless the range was taken from the process. One that makes calls of its own may have mapped something else there at once, for a
+    /// runtime's new page goes into the first room that is large enough: that must be none of the pages that were there.
+    /// </summary>
+    public void AssertTaken(ulong address, ulong length, ulong seed, ulong firstPage = 0)
+    {
+        List<Vma> there = Smaps.Within(Pid, address, length);
+        if (!MapsByItself)
+        {
+            Assert.Empty(there);
+            return;
+        }
+        foreach (Vma vma in there)
+        {
+            ulong start = Math.Max(vma.Range.Start, address), end = Math.Min(vma.Range.End, address + length);
+            Census? seen = RemoteContent.Examine(Pid, start, (end - start) / Page, seed, firstPage + (start - address) / Page);
+            Assert.True(seen is { Good: 0 }, $"process {Pid} still has pages of 0x{address:x} + {length}: {vma}, {seen}");
+        }
     }
 
     public long Must(long result, string what) => result is < 0 and > -4096

@@ -88,7 +88,7 @@ public sealed class Attempt
         else
         {
             source.AssertUnchanged(new PageRange(At, At + Length));
-            Assert.Empty(Smaps.Within(Source.Pid, At, Length));
+            Source.AssertTaken(At, Length, SourceSeed, firstPage: 1);
         }
     }
 

@@ -8,10 +8,15 @@ public readonly record struct Tally(ulong Rounds, ulong Old, ulong New, ulong Ze
 /// <summary>programs/puppet.c: does what the test says.</summary>
 public sealed class Puppet : Actor
 {
+    private bool _hasLibrary;
+
     internal Puppet(Theatre theatre, int pid, bool fromNursery)
         : base(theatre, pid, fromNursery)
     {
     }
+
+    /// <summary>With the library come the .NET runtime and its memory.</summary>
+    public override bool MapsByItself => _hasLibrary;
 
     /// <summary>Memory of the puppet's own for arguments of system calls.</summary>
     public ulong Scratch => Number($"scratch");
@@ -33,6 +38,7 @@ public sealed class Puppet : Actor
     public void Exec()
     {
         Post($"exec");
+        _hasLibrary = false;
         Reconnect();
     }
 
@@ -79,6 +85,7 @@ public sealed class Puppet : Actor
         Assert.True(File.Exists(Theatre.Library), $"{Theatre.Library} is not there: run ./build first");
         Post($"load {library ?? Theatre.Library}");
         Answer();
+        _hasLibrary = true;
         // the library's runtime makes its mappings and opens its files at the first call: not while a test looks
         Assert.Equal((-1, Errno.EINVAL), Call(0, 0, 0));
         ulong page = MapFilled(Page, 1);
