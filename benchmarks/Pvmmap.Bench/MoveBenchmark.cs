@@ -18,7 +18,7 @@ internal sealed class MoveBenchmark : IBenchmark
     private const ulong Headroom = 512 * MiB;
 
     private static readonly Configuration
-        s_small = new("1 GiB in 4 KiB pages", GiB, PageKind.Small, 7),
+        s_small = new("1 GiB in 4 KiB pages", GiB, PageKind.Small, 15),
         s_large = new("4 GiB in 4 KiB pages", 4 * GiB, PageKind.Small, 3),
         s_huge = new("1 GiB in huge pages", GiB, PageKind.Huge, 7);
 

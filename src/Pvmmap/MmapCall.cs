@@ -240,9 +240,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 Step.Reached(CallStep.SentinelReady);
                 if (!filled) holder.CheckServes();
                 Tracer.IsQuiet = IsMove && sourcePid == Self;
+                if (Tracer.IsQuiet && !filled) Tracer.Stillness = (holder.Control.StateWord, ControlState.Prepared);
                 // Where it was built nobody knows of it before the call returns: it can still be taken back.
                 bool replaces = region.MustMove;
                 region.Commit(target, undo, announce: IsMove && !filled);
+                Tracer.Stillness = null;
                 inPlace = !IsMove || filled || replaces;
                 Step.Reached(CallStep.RegionCommitted);
                 if (!IsMove || filled) return;
@@ -253,6 +255,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             }
             catch when (!inPlace)
             {
+                Tracer.Stillness = null;
                 LeaveSentinel();
                 TakeBack(target, region, undo);
                 throw;

@@ -90,6 +90,9 @@ internal sealed unsafe class ControlMapping : IDisposable
         Page.ContextCount = 1;
     }
 
+    /// <summary>Where the state is in this process: a futex word.</summary>
+    public ulong StateWord => (ulong)&((ControlPage*)at)->State;
+
     /// <summary>Sleeps until the state changes (futex), or the time is over.</summary>
     public void AwaitChangeOfState(TimeSpan timeout) => AwaitChangeOfState(Volatile.Read(ref Page.State), timeout);
 

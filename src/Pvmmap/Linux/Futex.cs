@@ -13,12 +13,15 @@ internal static unsafe class Futex
     {
         public long Seconds;
         public long Nanoseconds;
+
+        public static TimeSpec From(TimeSpan time) =>
+            new() { Seconds = (long)time.TotalSeconds, Nanoseconds = time.Ticks % TimeSpan.TicksPerSecond * 100 };
     }
 
     /// <summary>Sleeps while <paramref name="word"/> holds <paramref name="value"/>, at most for <paramref name="timeout"/>; wakes early at will.</summary>
     public static void Wait(uint* word, uint value, TimeSpan timeout)
     {
-        TimeSpec time = new() { Seconds = (long)timeout.TotalSeconds, Nanoseconds = timeout.Ticks % TimeSpan.TicksPerSecond * 100 };
+        TimeSpec time = TimeSpec.From(timeout);
         SystemCall.Invoke(SystemCall.SYS_futex, (long)word, FUTEX_WAIT, value, (long)&time);
     }
 

@@ -65,6 +65,15 @@ internal sealed unsafe class TracerProcess : IDisposable
         set => mailbox->Quiet = value ? 1u : 0;
     }
 
+    /// <summary>
+    /// A futex word and a value: as long as the word has it, the tracer does not look whether a tracee's system call is over, and sleeps on, for at
+    /// most <see cref="StillnessLimit"/>. The end of a call that only begins a move would wake tracer and caller in the midst of it.
+    /// </summary>
+    public (ulong Word, uint Value)? Stillness { get; set; }
+
+    /// <summary>Far more than a move takes; it matters only where the call has failed.</summary>
+    public static TimeSpan StillnessLimit => TimeSpan.FromMilliseconds(20);
+
     /// <summary>Runs one system call in the tracer and waits for its result.</summary>
     public SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0) => Invoke(Patience, number, a1, a2, a3, a4);
 
@@ -128,6 +137,9 @@ internal sealed unsafe class TracerProcess : IDisposable
 
     public static TracerRequest WaitRequest(int tid, int* status) =>
         new() { Number = SystemCall.SYS_wait4, A1 = tid, A2 = (long)status, A3 = Linux.Ptrace.__WALL };
+
+    public static TracerRequest SleepRequest(ulong word, uint value, Futex.TimeSpec* limit) =>
+        new() { Number = SystemCall.SYS_futex, A1 = (long)word, A2 = Futex.FUTEX_WAIT, A3 = value, A4 = (long)limit };
 
     public SyscallResult Ptrace(long request, int tid, long address = 0, long data = 0) => Ptrace(PtraceRequest(request, tid, address, data));
 
