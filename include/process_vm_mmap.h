@@ -27,8 +27,8 @@ extern "C" {
 /*
  * Maps a copy of [src_addr, src_addr + len) of the source process into the target process. Nothing is copied in the call: pages go
  * over when the target touches them and in the background. Every byte of the destination reads as the source had it at the time of
- * the call; later writes on either side are never seen by the other. The destination is private anonymous memory with the
- * protection of the source.
+ * the call; later writes on either side are never seen by the other. Memory keeps its kind: private
+ * anonymous memory stays private and anonymous, shared memory shared, a file's mapping that file's, each with the protection of the source.
  *
  * pid       > 0: from process pid into the caller ("pull").
  *           < 0: from the caller into process -pid ("push").
@@ -46,10 +46,10 @@ extern "C" {
  *             the address space; the source range includes page 0; dst_addr not page-aligned where it must be; source and destination
  *             overlap in one process; the process is a kernel thread.
  * ESRCH       No such process, or it is exiting.
- * EPERM       The caller may not ptrace-attach to the process (the rule of process_vm_readv(2)).
+ * EPERM       The caller may not ptrace-attach to the process (the rule of process_vm_readv(2)), or may not open what is mapped.
  * EBUSY       The process is being traced already, by a debugger for instance.
- * EFAULT      Part of the source range is not mapped, or is not private anonymous memory (in this version; special mappings, such as
- *             I/O memory and the vDSO, in every version).
+ * EFAULT      Part of the source range is not mapped, or is a special mapping (I/O memory, the vDSO, an AIO ring, secret memory), or is
+ *             sealed (mseal(2)) and was to be moved.
  * EEXIST      PVMMAP_FIXED_NOREPLACE, and something is mapped in the destination range.
  * ENOMEM      The target's map count, RLIMIT_AS or RLIMIT_DATA, the overcommit rule, or its address space leaves no room.
  * EAGAIN      No process can be created for the fill (RLIMIT_NPROC, pids.max).

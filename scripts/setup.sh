@@ -73,3 +73,11 @@ need_build_tools() {
 need_test_tools() {
     need_packages redis-server=redis-server python3=python3 gdb=gdb
 }
+
+runtime=linux-x64
+
+# publish PROJECT WHAT [CONFIGURATION]: compiles a program or library with NativeAOT. What it makes is under artifacts/build/publish.
+publish() {
+    # global.json, which names the SDK, is looked for from the current folder up.
+    (cd "$root" && quietly "$2" dotnet publish "$root/$1/${1##*/}.csproj" --configuration "${3-Release}" --runtime "$runtime" --nologo --verbosity quiet)
+}

@@ -26,7 +26,7 @@ internal static class Failure
         Errno.EPERM => ": the caller may not ptrace this process; run it as root or as the same user",
         Errno.ESRCH => ": no such process; look for it with ps",
         Errno.EBUSY => ": another process traces it; detach the debugger",
-        Errno.EFAULT => ": part of the range is not private anonymous memory; look at it with 'pvmmap map'",
+        Errno.EFAULT => ": part of the range is not mapped, or is special memory; look at it with 'pvmmap map'",
         Errno.EEXIST => ": something is mapped there; choose another address, or replace it with --fixed",
         Errno.ENOMEM => ": no room in the target; see its limits (RLIMIT_AS, vm.max_map_count, overcommit)",
         Errno.EAGAIN => ": no process can be created; see RLIMIT_NPROC and pids.max",

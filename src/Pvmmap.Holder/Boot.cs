@@ -108,6 +108,8 @@ internal static unsafe class Boot
             Kernel.MoveDescriptor(call, received.Second, HolderFds.Lifeline);
         Kernel.SetNonblocking(call, HolderFds.Userfaultfd);
         Steps.Reached(call, FillStep.UserfaultfdReceived);
+        if (!move && DropWhatIsNotOwed(&service))
+            control->BytesTotal = Pagemap.CountBytes(call, start, end);
         // Not without need: it walks every page.
         if (control->Unreadable != 0 && !move)
             MakeReadable(&service);
@@ -126,8 +128,37 @@ internal static unsafe class Boot
     }
 
     /// <summary>Lifts what protects pages of the range against reading; what refuses is poisoned when its turn comes.</summary>
-    public static void MakeReadable(Service* service) => service->Control->Errors += Sweep(
-        service->Call, SystemCalls.pkey_mprotect, service->Control->SourceStart, service->Control->SourceStart + service->Control->SourceLength);
+    public static void MakeReadable(Service* service)
+    {
+        ulong start = service->Control->SourceStart;
+        ulong end = start + service->Control->SourceLength;
+        while (start < end)
+        {
+            bool owed = SegmentTable.IsOwed(service, start, end, out ulong next);
+            if (next > end)
+                next = end;
+            if (owed)
+                service->Control->Errors += Sweep(service->Call, SystemCalls.pkey_mprotect, start, next);
+            start = next;
+        }
+    }
+
+    // Pieces that are not private anonymous memory: the target has them already.
+    private static bool DropWhatIsNotOwed(Service* service)
+    {
+        ulong start = service->Control->SourceStart;
+        ulong end = start + service->Control->SourceLength;
+        bool dropped = false;
+        while (start < end)
+        {
+            bool owed = SegmentTable.IsOwed(service, start, end, out ulong next);
+            if (!owed)
+                Sweep(service->Call, SystemCalls.munmap, start, next);
+            dropped |= !owed;
+            start = next;
+        }
+        return dropped;
+    }
 
     private static void Detach(KernelEntry call, HolderBootArguments* arguments)
     {

@@ -181,16 +181,12 @@ internal static class HolderFds
     public const int Socket = 0;
     public const int Control = 1;
     public const int Pagemap = 2;
-    /// <summary>A move: the source's pidfd, its maps, and /proc.</summary>
+    /// <summary>A move: the source's pidfd, and /proc.</summary>
     public const int SourcePidfd = 3;
-    public const int SourceMaps = 4;
-    public const int Proc = 5;
-    public const int Userfaultfd = 6;
+    public const int Proc = 4;
+    public const int Userfaultfd = 5;
     /// <summary>A socket to the sentinel. It closes with the table that holder and guardian share.</summary>
-    public const int Lifeline = 7;
+    public const int Lifeline = 6;
     /// <summary>The guardian's view of the holder: a pidfd.</summary>
-    public const int HolderPidfd = 8;
-
-    /// <summary>One past the highest fixed number.</summary>
-    public const int End = 9;
+    public const int HolderPidfd = 7;
 }

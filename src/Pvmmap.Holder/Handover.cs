@@ -63,8 +63,6 @@ internal struct TracerMailbox
     [FieldOffset(48)] public long Result;
     /// <summary>The caller's process id: if getppid() differs the caller is gone already.</summary>
     [FieldOffset(72)] public int CallerPid;
-    /// <summary>1: it sleeps whenever there is nothing to do, and does not look for a while first, which keeps this memory in use on a processor.</summary>
-    [FieldOffset(76)] public uint Quiet;
     [FieldOffset(80)] public ulong Syscall;
     [FieldOffset(88)] public ulong CloneCall;
 

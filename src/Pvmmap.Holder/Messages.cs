@@ -116,6 +116,5 @@ internal struct Descriptors
     public int Second;
     public int Third;
     public int Fourth;
-    public int Fifth;
     public uint Content;
 }

@@ -22,15 +22,13 @@ internal static unsafe class SourceEnd
             Release(service);
     }
 
-    /// <summary>The maps of another process cannot be read when it is gone. The memory is the same.</summary>
-    private static void OpenOwnMaps(KernelEntry call)
+    /// <summary>The source's maps cannot be read when it is gone. The memory is the same.</summary>
+    private static long OpenOwnMaps(KernelEntry call)
     {
         Words2 path;
         path.First = 0x7061_6d2f_666c_6573; // "self/map"
         path.Second = 0x73; // "s"
-        long file = call(SystemCalls.openat, HolderFds.Proc, (long)&path, Kernel.O_CLOEXEC, 0, 0, 0);
-        if (file >= 0)
-            Kernel.MoveDescriptor(call, (int)file, HolderFds.SourceMaps);
+        return call(SystemCalls.openat, HolderFds.Proc, (long)&path, Kernel.O_CLOEXEC, 0, 0, 0);
     }
 
     private static bool HasLeft(Service* service)
@@ -55,17 +53,24 @@ internal static unsafe class SourceEnd
         return order < 0 ? whenUnknown : order == 0;
     }
 
-    [SkipLocalsInit]
     private static void Release(Service* service)
     {
-        // The source's own, which is what it was given if that was the caller, end with it.
-        OpenOwnMaps(service->Call);
+        long maps = OpenOwnMaps(service->Call);
+        if (maps < 0)
+            return;
+        Release(service, (int)maps);
+        Kernel.Close(service->Call, (int)maps);
+    }
+
+    [SkipLocalsInit]
+    private static void Release(Service* service, int ownMaps)
+    {
         Holders holders;
-        if (!FindHolders(service, &holders) || HasStranger(service, &holders))
+        if (!FindHolders(service, ownMaps, &holders) || HasStranger(service, &holders))
             return;
         service->SourceReleased = true;
         MapsReader maps;
-        MapsReader.Begin(&maps, service->Call);
+        MapsReader.Begin(&maps, service->Call, ownMaps);
         while (MapsReader.Next(&maps))
         {
             if (maps.End <= SystemCalls.AddressSpaceEnd)
@@ -74,12 +79,12 @@ internal static unsafe class SourceEnd
     }
 
     // All control pages that are mapped in this memory, the own one too. False if there are too many to know them all.
-    private static bool FindHolders(Service* service, Holders* holders)
+    private static bool FindHolders(Service* service, int ownMaps, Holders* holders)
     {
         holders->Count = 0;
         ulong* pages = &holders->First;
         MapsReader maps;
-        MapsReader.Begin(&maps, service->Call);
+        MapsReader.Begin(&maps, service->Call, ownMaps);
         while (MapsReader.Next(&maps))
         {
             // The place kept for pages is of the same file, but not its beginning.
@@ -196,7 +201,7 @@ internal static unsafe class SourceEnd
 [StructLayout(LayoutKind.Sequential, Size = HeaderBytes + BufferBytes)]
 internal unsafe struct MapsReader
 {
-    private const int HeaderBytes = 80;
+    private const int HeaderBytes = 88;
     private const int BufferBytes = 2048;
     private const ulong ControlName1 = 0x703a64666d656d2f; // "/memfd:p"
     private const ulong ControlName2 = 0x6f632d70616d6d76; // "vmmap-co"
@@ -206,6 +211,7 @@ internal unsafe struct MapsReader
     public ulong Offset;
     public long Error;
     private KernelEntry call;
+    private long file;
     private ulong name1;
     private ulong name2;
     private long used;
@@ -214,13 +220,14 @@ internal unsafe struct MapsReader
 
     public readonly bool IsControl => name1 == ControlName1 && name2 == ControlName2;
 
-    public static void Begin(MapsReader* reader, KernelEntry call)
+    public static void Begin(MapsReader* reader, KernelEntry call, int file)
     {
         const long seekSet = 0;
         reader->call = call;
+        reader->file = file;
         reader->used = 0;
         reader->filled = 0;
-        reader->Error = call(SystemCalls.lseek, HolderFds.SourceMaps, 0, seekSet, 0, 0, 0);
+        reader->Error = call(SystemCalls.lseek, file, 0, seekSet, 0, 0, 0);
     }
 
     /// <summary>False at the end.</summary>
@@ -283,7 +290,7 @@ internal unsafe struct MapsReader
         if (reader->used == reader->filled)
         {
             reader->used = 0;
-            reader->filled = Kernel.Read(reader->call, HolderFds.SourceMaps, bytes, BufferBytes);
+            reader->filled = Kernel.Read(reader->call, (int)reader->file, bytes, BufferBytes);
             if (reader->filled <= 0)
             {
                 reader->Error = reader->filled;

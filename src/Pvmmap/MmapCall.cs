@@ -17,9 +17,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private readonly long startedAt = Stopwatch.GetTimestamp();
     private readonly List<string> notes = [];
     private TimeSpan sourceStopTime, targetStopTime;
+    private bool sharesSource;
     private TracerProcess? tracer;
     private SentinelProcess? sentinel;
-    private List<Vma>? targetMaps;
 
     private PageRange Destination => new(destination, destination + source.Length);
 
@@ -37,13 +37,17 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         Step.Reached(CallStep.Checked);
         try
         {
-            // Until it has the target to stop: what this process maps and unmaps meanwhile it does alone.
-            Tracer.IsQuiet = sourcePid == Self;
-            // A move out of this process begins with the holder: the tracer starts one after the other.
-            if (!IsMove || sourcePid != Self || from.IsUnderSeccomp) StartSentinel();
-            if (IsMove) return Move(from, to, plan);
+            // It becomes a program of its own while the rest is made ready.
+            sentinel = SentinelProcess.Start(Tracer, targetPid);
+            if (IsMove || (plan.MustStandStill && !IsWithinOne)) return HoldStill(from, to, plan);
             using HolderProcess holder = Take(from, ref plan);
-            Place(to, plan, holder, out Region region);
+            // Seen only now for what it is: huge pages of a file.
+            if (plan.MustStandStill && !IsWithinOne && sourcePid != Self)
+            {
+                holder.Dispose();
+                return HoldStill(from, to, plan);
+            }
+            Place(from, to, plan, holder, out Region region);
             if (flags.HasFlag(MmapFlags.Move))
             {
                 Visit(to, everyThread: false, Release);
@@ -58,10 +62,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     }
 
     /// <summary>
-    /// A move. The source stands still until it is over. Everything is made ready; then the target takes the region, and only after that, seen by
-    /// the holder, the pages leave the source: who touches the region before waits.
+    /// A move, and a copy of what does not stay in a fork. The source stands still until it is over. In a move of anonymous memory everything is made
+    /// ready; then the target takes the region, and only after that, seen by the holder, the pages leave the source: who touches the region before
+    /// waits. Memory of other kinds is duplicated, and unmapped in the source when the target has it.
     /// </summary>
-    private MmapResult Move(Participant from, Participant to, SourcePlan plan)
+    private MmapResult HoldStill(Participant from, Participant to, SourcePlan plan)
     {
         int refusals = 0;
         while (true)
@@ -71,11 +76,13 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             {
                 using IProcessCalls calls = (IProcessCalls?)stopped ?? new OwnProcess();
                 bool confined = stopped?.IsUnderSeccomp ?? from.IsUnderSeccomp;
-                using HolderProcess? holder = confined ? Duplicate(stopped, ref plan) : Share(from, stopped, calls, ref plan);
+                if (stopped is not null) plan = SourcePlan.FromMaps(sourcePid, source);
+                sharesSource = IsMove && !confined && plan.IsAnonymous;
+                using HolderProcess? holder = sharesSource ? Share(from, stopped, calls, ref plan) : Duplicate(from, stopped, ref plan);
                 if (holder is not null)
                 {
-                    bool copied = Place(to, plan, holder, out Region region);
-                    if (copied) Release(calls);
+                    bool copied = Place(from, to, plan, holder, out Region region);
+                    if (IsMove && (copied || !sharesSource)) Release(calls);
                     stopped?.Dispose();
                     sourceStopTime += stopped?.StopTime ?? TimeSpan.Zero;
                     return Result(region, plan, holder);
@@ -94,9 +101,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     // Null, here and below, if a userfaultfd guards part of the range.
     private HolderProcess? Share(Participant from, StoppedProcess? stopped, IProcessCalls calls, ref SourcePlan plan)
     {
-        if (stopped is not null) plan = SourcePlan.FromMaps(sourcePid, source);
-        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(Tracer, calls, source, plan.Parts, from.Pidfd, StartSentinel, LookAtTarget)
-            : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts, LookAtTarget);
+        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(Tracer, calls, source, plan.Parts, from.Pidfd)
+            : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts);
+        if (targetPid != Self) Tracer.Rouse();
         try
         {
             bool guarded = false;
@@ -108,9 +115,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             else
             {
                 holder.AwaitReady();
-                guarded = UserfaultfdProbe.IsGuarded(calls, Tracer, source);
+                guarded = UserfaultfdProbe.IsGuarded(calls, Tracer, plan);
                 if (!guarded) plan = SourcePlan.FromSmaps(sourcePid, source);
             }
+            if (!plan.IsAnonymous) throw new PvmmapException(Errno.EAGAIN, "take the source range", sourcePid, source, "the source keeps changing its mappings there");
+            if (plan.IsSealed) throw SealedRange();
             Step.Reached(CallStep.RangeProbed);
             if (!guarded) return holder;
             holder.Dispose();
@@ -135,25 +144,18 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
     }
 
-    private void LookAtTarget()
+    // Under seccomp a holder would inherit the filter: the content is then copied from the duplicate before the call returns.
+    private HolderProcess? Duplicate(Participant from, StoppedProcess? stopped, ref SourcePlan plan)
     {
-        try
-        {
-            if (targetPid != Self) targetMaps = Maps.Read(targetPid);
-        }
-        catch (PvmmapException)
-        {
-            // It is looked at again when it stands still.
-            targetMaps = null;
-        }
+        if (stopped is not null) plan = SourcePlan.FromSmaps(sourcePid, source);
+        HolderProcess? holder = stopped is null ? Take(from, ref plan) : Snapshot.Take(stopped, plan, Tracer, mayGoOn: false);
+        if (!IsMove || !plan.IsSealed) return holder;
+        holder?.Dispose();
+        throw SealedRange();
     }
 
-    // A holder would inherit the seccomp filter: the content is copied from a duplicate, and the original unmapped.
-    private HolderProcess? Duplicate(StoppedProcess? stopped, ref SourcePlan plan)
-    {
-        plan = SourcePlan.FromSmaps(sourcePid, source);
-        return stopped is null ? Snapshot.TakeOwn(plan, Tracer, underSeccomp: true) : Snapshot.Take(stopped, plan, Tracer);
-    }
+    private PvmmapException SealedRange() =>
+        new(Errno.EFAULT, "move the source range", sourcePid, source, "part of it is sealed against unmapping (mseal); copy it instead");
 
     // A fill of ours that is still under way is completed first; its missing pages would look like holes. None there: it may have ended just
     // now, or its range may have been moved about, so look again, and then at every fill into this process.
@@ -205,7 +207,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         using StoppedProcess stopped = StoppedProcess.Stop(Tracer, from.Pidfd, sourcePid, everyThread: true, default);
         try
         {
-            return Snapshot.Take(stopped, plan, Tracer);
+            return Snapshot.Take(stopped, plan, Tracer, mayGoOn: true);
         }
         finally
         {
@@ -215,42 +217,39 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     }
 
     /// <returns>True if the content was copied there, because the target cannot be filled behind the call.</returns>
-    private bool Place(Participant to, SourcePlan plan, HolderProcess holder, out Region placed)
+    private bool Place(Participant from, Participant to, SourcePlan plan, HolderProcess holder, out Region placed)
     {
+        using MappedObjects objects = MappedObjects.Open(holder, sourcePid, from.Pidfd, plan);
         Region region = null!;
         bool inPlace = false, filled = false;
         ConfirmSentinel();
-        Tracer.IsQuiet = false;
         Visit(to, flags.HasFlag(MmapFlags.Fixed) && plan.Pieces.Count > 1, target =>
         {
-            holder.AwaitReady();
             region = Region.Map(target, plan, destination, flags, out int undo);
             Step.Reached(CallStep.RegionMapped);
             try
             {
-                filled = Furnish(target, region, plan, holder, out bool mayFillLater);
+                filled = Furnish(target, region, plan, objects, holder, out bool mayFillLater);
                 if (!filled && sentinel?.AwaitReady() == false)
                     throw new PvmmapException(Errno.EAGAIN, "start the sentinel", hint: "it was killed");
                 LeaveSentinel();
-                if (!filled && !mayFillLater && !IsMove)
+                if (!filled && !mayFillLater && !sharesSource)
                 {
                     target.ClearUndo(undo);
                     return;
                 }
                 Step.Reached(CallStep.SentinelReady);
                 if (!filled) holder.CheckServes();
-                Tracer.IsQuiet = IsMove && sourcePid == Self;
-                if (Tracer.IsQuiet && !filled) Tracer.Stillness = (holder.Control.StateWord, ControlState.Prepared);
+                if (sharesSource && sourcePid == Self && !filled) Tracer.Stillness = (holder.Control.StateWord, ControlState.Prepared);
                 // Where it was built nobody knows of it before the call returns: it can still be taken back.
                 bool replaces = region.MustMove;
-                region.Commit(target, undo, announce: IsMove && !filled);
+                region.Commit(target, undo, announce: sharesSource && !filled);
                 Tracer.Stillness = null;
-                inPlace = !IsMove || filled || replaces;
+                inPlace = !sharesSource || filled || replaces;
                 Step.Reached(CallStep.RegionCommitted);
-                if (!IsMove || filled) return;
+                if (!sharesSource || filled) return;
                 holder.AwaitRelocation();
                 inPlace = true;
-                Tracer.IsQuiet = false;
                 Step.Reached(CallStep.RelocationSeen);
             }
             catch when (!inPlace)
@@ -263,14 +262,14 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         });
         placed = region;
         if (!inPlace) FillThenPlace(to, region, plan, holder);
-        else if (IsMove && !filled && flags.HasFlag(MmapFlags.Populate)) AwaitFill(holder, region);
+        else if (sharesSource && !filled && flags.HasFlag(MmapFlags.Populate)) AwaitFill(holder, region);
         return filled;
     }
 
     // Within one process it is a duplicate whose original is unmapped: source and target cannot stand still one after the other.
-    private bool IsMove => flags.HasFlag(MmapFlags.Move) && sourcePid != targetPid;
+    private bool IsMove => flags.HasFlag(MmapFlags.Move) && !IsWithinOne;
 
-    private void StartSentinel() => sentinel ??= SentinelProcess.Start(Tracer, targetPid);
+    private bool IsWithinOne => sourcePid == targetPid;
 
     private void ConfirmSentinel()
     {
@@ -305,9 +304,17 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
     /// <summary>Makes the region what the source range is, and its pages the holder's business or present.</summary>
     /// <returns>True if every page is in place already.</returns>
-    private bool Furnish(IProcessCalls target, Region region, SourcePlan plan, HolderProcess holder, out bool mayFillLater)
+    private bool Furnish(IProcessCalls target, Region region, SourcePlan plan, MappedObjects objects, HolderProcess holder, out bool mayFillLater)
     {
         mayFillLater = !flags.HasFlag(MmapFlags.Populate);
+        region.MapPieces(target, objects, piece => PlainCopy.HasChanged(holder, sourcePid, piece));
+        ulong written = plan.IsAnonymous ? 0 : PlainCopy.WriteChanged(holder, sourcePid, plan, target, region);
+        if (!plan.AnonymousRuns.Any())
+        {
+            region.Dress(target);
+            holder.Control.MarkComplete(written);
+            return true;
+        }
         ref ControlPage control = ref holder.Control.Page;
         control.SourcePid = sourcePid;
         control.TargetPid = targetPid;
@@ -317,18 +324,23 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         control.Lazy = flags.HasFlag(MmapFlags.Lazy) ? 1u : 0;
         string? reason = "the source is under a seccomp filter that the holder would inherit, so the content was copied before the call returned";
         using TargetUserfaultfd? userfaultfd = holder.MayServe ? TargetUserfaultfd.Create(target, out reason) : null;
+        holder.AwaitReady();
         // What a move has taken cannot be given back: not before the target can be filled behind the call.
-        if (IsMove) reason = userfaultfd?.Restriction ?? reason;
-        if (userfaultfd is null || (IsMove && userfaultfd.Restriction is not null))
+        if (sharesSource) reason = userfaultfd?.Restriction ?? reason;
+        if (userfaultfd is null || (sharesSource && userfaultfd.Restriction is not null))
         {
             notes.Add(reason!);
             region.MakeWritable(target);
-            PlainCopy.Run(holder, source, target, region.Address);
+            written += PlainCopy.Fill(holder, plan, target, region);
             region.Dress(target);
+            holder.Control.MarkComplete(written);
             return true;
         }
-        Errno errno = Userfaultfd.RegisterMissing(userfaultfd.Descriptor, region.Range);
-        if (errno != Errno.None) throw new PvmmapException(errno, "guard the destination", targetPid, region.Range);
+        foreach (PageRange run in plan.AnonymousRuns)
+        {
+            Errno errno = Userfaultfd.RegisterMissing(userfaultfd.Descriptor, region.At(run));
+            if (errno != Errno.None) throw new PvmmapException(errno, "guard the destination", targetPid, region.At(run));
+        }
         Step.Reached(CallStep.RegionRegistered);
         region.Dress(target);
         Step.Reached(CallStep.RegionDressed);
@@ -348,11 +360,12 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
     private ControlSegment[] Segments(Region region, SourcePlan plan, ulong held)
     {
-        ControlSegment content = new() { Destination = region.Address, Source = held, Length = source.Length };
-        if (!region.GrowsDown) return [content];
+        List<ControlSegment> segments = [.. plan.AnonymousRuns.Select(run =>
+            new ControlSegment { Destination = region.At(run).Start, Source = held + (run.Start - source.Start), Length = run.Length })];
+        if (!region.GrowsDown) return [.. segments];
         // Where the stack may grow to during the fill: new memory, zeros.
         ulong room = Math.Min(Region.GrowthRoom, region.Destination - PageRange.PageSize);
-        return [content, new() { Destination = region.Destination - room, Source = held, Length = room, Zero = ControlSegment.NotOurs }];
+        return [.. segments, new() { Destination = region.Destination - room, Source = held, Length = room, Zero = ControlSegment.NotOurs }];
     }
 
     /// <summary>For POPULATE, and where the fill may not go on behind the call: nothing is replaced before every page is there.</summary>
@@ -397,7 +410,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             return;
         }
         PageRange avoid = destination == 0 ? default : Destination;
-        using StoppedProcess stopped = StoppedProcess.Stop(Tracer, to.Pidfd, targetPid, everyThread || to.MayHaveSigchld, avoid, targetMaps);
+        using StoppedProcess stopped = StoppedProcess.Stop(Tracer, to.Pidfd, targetPid, everyThread || to.MayHaveSigchld, avoid);
         try
         {
             work(stopped);

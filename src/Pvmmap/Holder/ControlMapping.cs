@@ -90,6 +90,13 @@ internal sealed unsafe class ControlMapping : IDisposable
         Page.ContextCount = 1;
     }
 
+    /// <summary>Every page is in place, written from here: no holder serves.</summary>
+    public void MarkComplete(ulong bytes)
+    {
+        Page.BytesTotal = Page.BytesDone = bytes;
+        Page.State = ControlState.Complete;
+    }
+
     /// <summary>Where the state is in this process: a futex word.</summary>
     public ulong StateWord => (ulong)&((ControlPage*)at)->State;
 

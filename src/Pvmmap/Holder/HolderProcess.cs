@@ -85,8 +85,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="sourcePidfd">Its pidfd.</param>
     /// <param name="range">What is to be moved.</param>
     /// <param name="parts">The same, VMA by VMA.</param>
-    /// <param name="meanwhile">What the caller has to do while the holder makes itself ready.</param>
-    public static HolderProcess Share(StoppedProcess source, FileDescriptor sourcePidfd, PageRange range, IReadOnlyList<PageRange> parts, Action meanwhile)
+    public static HolderProcess Share(StoppedProcess source, FileDescriptor sourcePidfd, PageRange range, IReadOnlyList<PageRange> parts)
     {
         RemoteThread child = source.ForkUnseen(shareMemory: true);
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
@@ -96,7 +95,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         {
             socket = LoadImage(child, pidfd, range, source, out image, out ulong mark);
             Remnants remnants = new(source, image, mark);
-            ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts, remnants, meanwhile);
+            ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts, remnants);
             return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes, remnants = remnants };
         }
         catch
@@ -116,18 +115,16 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="range">What is to be moved.</param>
     /// <param name="parts">The same, VMA by VMA.</param>
     /// <param name="ownPidfd">This process's.</param>
-    /// <param name="begun">What the caller has to do with the tracer as soon as the holder has begun.</param>
-    /// <param name="meanwhile">What the caller has to do while the holder makes itself ready.</param>
     public static HolderProcess ShareThisProcess(
-        TracerProcess tracer, IProcessCalls own, PageRange range, IReadOnlyList<PageRange> parts, FileDescriptor ownPidfd, Action begun, Action meanwhile) =>
-        StartHere(tracer, range, mayServe: true, ownPidfd, own, parts, begun, meanwhile);
+        TracerProcess tracer, IProcessCalls own, PageRange range, IReadOnlyList<PageRange> parts, FileDescriptor ownPidfd) =>
+        StartHere(tracer, range, mayServe: true, ownPidfd, own, parts);
 
     /// <summary>Forks this process; the child is the holder. No managed code runs in it.</summary>
     public static HolderProcess ForkThisProcess(TracerProcess tracer, PageRange range, bool mayServe) => StartHere(tracer, range, mayServe, null);
 
     private static HolderProcess StartHere(
         TracerProcess tracer, PageRange range, bool mayServe, FileDescriptor? sharing, IProcessCalls? own = null,
-        IReadOnlyList<PageRange>? parts = null, Action? begun = null, Action? meanwhile = null)
+        IReadOnlyList<PageRange>? parts = null)
     {
         HolderImage code = HolderImage.InThisProcess;
         ulong codeBytes = PageAligned((ulong)code.Code.Length), imageBytes = codeBytes + StackBytes;
@@ -159,15 +156,17 @@ internal sealed unsafe class HolderProcess : IDisposable
                 .OrThrow("fork the holder", hint: "no task or no memory: RLIMIT_NPROC, pids.max, overcommit");
             // One that shares the memory runs on this very image, and unmaps it when it leaves.
             imageIsOurs = sharing is null;
-            if (control is not null) control.Page.HolderPid = pid;
             if (sharing is not null) remnants = new Remnants(own!, new PageRange(image, image + imageBytes), arguments.Mark);
             pidfd = Linux.Pidfd.Open(pid);
             Step.Reached(CallStep.IntermediateReaped, pid);
             there.Dispose();
-            begun?.Invoke();
-            List<SmapsEntry>? attributes = null;
-            if (control is null) control = CreateControl(pid, pidfd, here, out _);
-            else AwaitStart(control, here, pidfd, pid, Environment.ProcessId, probes, remnants, meanwhile, out attributes);
+            if (control is null)
+            {
+                control = ControlMapping.Create();
+                Introduce(control, here, pid, null, 0, null);
+            }
+            control.Page.HolderPid = pid;
+            AwaitStart(control, here, pidfd, pid, Environment.ProcessId, probes, remnants, out List<SmapsEntry>? attributes);
             return new HolderProcess(pid, pidfd, here, control, mayServe) { Attributes = attributes, remnants = remnants };
         }
         catch
@@ -183,7 +182,6 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
         finally
         {
-            there.Dispose();
             if (imageIsOurs) Memory.Unmap(image, imageBytes);
         }
     }
@@ -306,7 +304,7 @@ internal sealed unsafe class HolderProcess : IDisposable
 
     private static ControlMapping CreateControl(
         int pid, FileDescriptor pidfd, FileDescriptor? socket, out List<SmapsEntry>? attributes, FileDescriptor? sharedSource = null, int sourcePid = 0,
-        IReadOnlyList<PageRange>? parts = null, Remnants? remnants = null, Action? meanwhile = null)
+        IReadOnlyList<PageRange>? parts = null, Remnants? remnants = null)
     {
         attributes = null;
         ControlMapping control = ControlMapping.Create();
@@ -315,7 +313,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             control.Page.HolderPid = pid;
             if (socket is null) return control;
             PageRange probes = Introduce(control, socket, pid, sharedSource, sourcePid, parts);
-            AwaitStart(control, socket, pidfd, pid, sourcePid, probes, remnants, meanwhile, out attributes);
+            AwaitStart(control, socket, pidfd, pid, sourcePid, probes, remnants, out attributes);
             return control;
         }
         catch
@@ -346,22 +344,20 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
         else
         {
-            using FileDescriptor maps = Files.Open($"/proc/{memory}/maps", Files.O_RDONLY), proc = Files.Open("/proc", Files.O_RDONLY);
+            using FileDescriptor proc = Files.Open("/proc", Files.O_RDONLY);
             // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
             if (memory == Environment.ProcessId || IsInOurPidNamespace(memory)) control.Page.SourceOwnPid = sourcePid;
             probes = AskForProbes(control, sourcePid, parts!);
-            UnixSocket.Send(socket, Begin, control.File!, pagemap, sharedSource, maps, proc);
+            UnixSocket.Send(socket, Begin, control.File!, pagemap, sharedSource, proc);
         }
         Step.Reached(CallStep.ControlSent);
         return probes;
     }
 
     private static void AwaitStart(
-        ControlMapping control, FileDescriptor socket, FileDescriptor pidfd, int pid, int sourcePid, PageRange probes, Remnants? remnants, Action? meanwhile,
-        out List<SmapsEntry>? attributes)
+        ControlMapping control, FileDescriptor socket, FileDescriptor pidfd, int pid, int sourcePid, PageRange probes, Remnants? remnants, out List<SmapsEntry>? attributes)
     {
         attributes = null;
-        meanwhile?.Invoke();
         if (Expect(socket, pidfd, pid, control, Ready, remnants is null ? (byte)0 : Probing) == Ready)
         {
             Step.Reached(CallStep.HolderReady);
@@ -400,6 +396,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         else
         {
             Control.Page.SentinelPid = sentinel.Pid;
+            // In this order: what the holder tells it of the target's children must not be the first that it hears.
             sentinel.Watch(Control.File!, userfaultfd);
             UnixSocket.Send(socket!, Serve, userfaultfd, sentinel.Lifeline);
         }

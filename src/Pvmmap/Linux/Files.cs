@@ -19,7 +19,11 @@ internal static unsafe class Files
     /// <summary>As <see cref="Open"/>; the result is a descriptor's number or an error.</summary>
     public static SyscallResult TryOpen(string path, int flags)
     {
-        fixed (byte* name = Encoding.UTF8.GetBytes(path + "\0"))
+        const int usual = 256;
+        int longest = Encoding.UTF8.GetMaxByteCount(path.Length) + 1;
+        Span<byte> bytes = longest <= usual ? stackalloc byte[usual] : new byte[longest];
+        bytes[Encoding.UTF8.GetBytes(path, bytes)] = 0;
+        fixed (byte* name = bytes)
             return SystemCall.InvokeUninterrupted(SystemCall.SYS_openat, AT_FDCWD, (long)name, flags | O_CLOEXEC);
     }
 

@@ -15,12 +15,16 @@ internal static unsafe class Memory
     public const int MAP_FIXED = 0x10;
     public const int MAP_ANONYMOUS = 0x20;
     public const int MAP_GROWSDOWN = 0x100;
+    public const int MAP_HUGETLB = 0x40000;
+    public const int MAP_HUGE_SHIFT = 26;
     public const int MAP_NORESERVE = 0x4000;
     public const int MAP_FIXED_NOREPLACE = 0x100000;
 
     public const int MREMAP_MAYMOVE = 1;
     public const int MREMAP_FIXED = 2;
 
+    public const int MADV_RANDOM = 1;
+    public const int MADV_SEQUENTIAL = 2;
     public const int MADV_DONTNEED = 4;
     public const int MADV_REMOVE = 9;
     public const int MADV_DONTFORK = 10;

@@ -9,9 +9,6 @@ internal static unsafe partial class Poll
     public const short POLLIN = 1;
     public const short POLLHUP = 0x10;
 
-    // Of sched_yield(), some hundred microseconds: to be woken from a sleep takes longer than most answers of the processes of a call.
-    private const int SpinRounds = 300;
-
     [StructLayout(LayoutKind.Sequential)]
     public struct PollFd
     {
@@ -27,12 +24,6 @@ internal static unsafe partial class Poll
     public static bool Readable(FileDescriptor fd, TimeSpan timeout)
     {
         long begin = Stopwatch.GetTimestamp();
-        PollFd now = new() { Fd = fd.Number, Events = POLLIN };
-        for (int spin = timeout == TimeSpan.Zero ? SpinRounds : 0; spin < SpinRounds; spin++)
-        {
-            if (LibcPoll(&now, 1, 0) > 0) return true;
-            Thread.Yield();
-        }
         while (true)
         {
             int left = -1;

@@ -37,8 +37,12 @@ internal static partial class SystemCall
     public const int SYS_accept = 43;
     public const int SYS_sendto = 44;
     public const int SYS_recvfrom = 45;
+    public const int SYS_socket = 41;
+    public const int SYS_connect = 42;
     public const int SYS_sendmsg = 46;
     public const int SYS_recvmsg = 47;
+    public const int SYS_bind = 49;
+    public const int SYS_getsockname = 51;
     public const int SYS_socketpair = 53;
     public const int SYS_clone = 56;
     public const int SYS_wait4 = 61;

@@ -6,6 +6,7 @@ namespace Pvmmap.Linux;
 internal static unsafe class UnixSocket
 {
     public const int AF_UNIX = 1;
+    public const int SOCK_DGRAM = 2;
     public const int SOCK_SEQPACKET = 5;
     public const int SOCK_CLOEXEC = 0x80000;
     public const int SOL_SOCKET = 1;
@@ -40,6 +41,19 @@ internal static unsafe class UnixSocket
         int* pair = stackalloc int[2];
         SystemCall.Invoke(SystemCall.SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair).OrThrow("make a socket pair");
         return (new FileDescriptor(pair[0]), new FileDescriptor(pair[1]));
+    }
+
+    /// <summary>Connects a datagram socket to itself, under a name that the kernel makes up: it receives what is sent through it.</summary>
+    public static Errno ConnectToItself(FileDescriptor socket)
+    {
+        const int longest = 110; // sizeof(struct sockaddr_un)
+        byte* address = stackalloc byte[longest];
+        int length = longest;
+        *(ushort*)address = AF_UNIX;
+        SyscallResult result = SystemCall.Invoke(SystemCall.SYS_bind, socket.Number, (long)address, sizeof(ushort));
+        if (!result.Failed) result = SystemCall.Invoke(SystemCall.SYS_getsockname, socket.Number, (long)address, (long)&length);
+        if (!result.Failed) result = SystemCall.Invoke(SystemCall.SYS_connect, socket.Number, (long)address, length);
+        return result.Errno;
     }
 
     /// <summary>Sends one byte with descriptors. EPIPE or ECONNRESET: nobody is there any more.</summary>

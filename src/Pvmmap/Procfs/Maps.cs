@@ -1,5 +1,4 @@
 using System.Text;
-using Pvmmap.Linux;
 
 namespace Pvmmap.Procfs;
 
@@ -9,8 +8,8 @@ internal static class Maps
     /// <exception cref="FormatException">A line is not one that the kernel writes.</exception>
     public static List<Vma> Parse(ReadOnlySpan<byte> text)
     {
-        List<Vma> vmas = [];
-        while (ProcText.NextLine(ref text, out ReadOnlySpan<byte> line)) vmas.Add(ParseLine(line));
+        List<Vma> vmas = new(text.Count((byte)'\n') + 1);
+        while (ProcText.NextLine(ref text, out ReadOnlySpan<byte> line)) vmas.Add(ParseLine(line, vmas is [.., var last] ? last.Name : ""));
         return vmas;
     }
 
@@ -18,54 +17,28 @@ internal static class Maps
     /// <exception cref="PvmmapException">ESRCH or EPERM.</exception>
     public static List<Vma> Read(int pid) => ProcFile.Parse(pid, "maps", Parse);
 
-    /// <summary>Those that overlap a range, by a question for each where the kernel answers that.</summary>
+    /// <summary>Those that overlap a range.</summary>
     /// <exception cref="PvmmapException">ESRCH or EPERM.</exception>
-    public static List<Vma> Read(int pid, PageRange within) =>
-        Ask(pid, within, most: int.MaxValue) ?? Read(pid).FindAll(vma => vma.Range.Overlaps(within));
-
-    /// <summary>The lowest address that is mapped; null if nothing is.</summary>
-    /// <exception cref="PvmmapException">ESRCH or EPERM.</exception>
-    public static ulong? Lowest(int pid) =>
-        (Ask(pid, new PageRange(0, ulong.MaxValue & ~(PageRange.PageSize - 1)), most: 1) ?? Read(pid)) is [var first, ..] ? first.Range.Start : null;
-
-    // Null before Linux 6.11, and where a name is too long.
-    private static List<Vma>? Ask(int pid, PageRange within, int most)
+    public static List<Vma> Read(int pid, PageRange within)
     {
-        using ProcFile file = ProcFile.Open(pid, "maps");
-        Span<byte> name = stackalloc byte[512];
+        using MapsFile maps = MapsFile.Open(pid);
         List<Vma> vmas = [];
-        for (ulong at = within.Start; at < within.End && vmas.Count < most;)
-        {
-            switch (file.Query(at, name, out ProcmapQuery.Query vma))
-            {
-                case Errno.None:
-                    if (vma.Start >= within.End) return vmas;
-                    vmas.Add(FromQuery(vma, name));
-                    at = vma.End;
-                    break;
-                case Errno.ENOENT:
-                    return vmas;
-                default:
-                    return null;
-            }
-        }
+        for (ulong at = within.Start; at < within.End && maps.FindFrom(at) is { } vma && vma.Range.Start < within.End; at = vma.Range.End) vmas.Add(vma);
         return vmas;
     }
 
-    private static Vma FromQuery(in ProcmapQuery.Query vma, ReadOnlySpan<byte> name) => new()
+    /// <summary>The lowest address that is mapped; null if nothing is.</summary>
+    /// <exception cref="PvmmapException">ESRCH or EPERM.</exception>
+    public static ulong? Lowest(int pid)
     {
-        Range = new PageRange(vma.Start, vma.End),
-        Protection = (Protection)(vma.Flags & (ProcmapQuery.PROCMAP_QUERY_VMA_READABLE | ProcmapQuery.PROCMAP_QUERY_VMA_WRITABLE | ProcmapQuery.PROCMAP_QUERY_VMA_EXECUTABLE)),
-        Shared = (vma.Flags & ProcmapQuery.PROCMAP_QUERY_VMA_SHARED) != 0,
-        Offset = vma.Offset,
-        DeviceMajor = vma.DeviceMajor,
-        DeviceMinor = vma.DeviceMinor,
-        Inode = vma.Inode,
-        Name = vma.NameSize > 1 ? ParseName(name[..((int)vma.NameSize - 1)]) : "",
-    };
+        using MapsFile maps = MapsFile.Open(pid);
+        return maps.FindRangeFrom(0)?.Start;
+    }
 
     /// <summary>Parses "start-end perms offset major:minor inode   name", the form of show_map_vma() in fs/proc/task_mmu.c.</summary>
-    internal static Vma ParseLine(ReadOnlySpan<byte> line)
+    /// <param name="line">The line.</param>
+    /// <param name="nameBefore">The name in the line before: a file's VMAs lie side by side.</param>
+    internal static Vma ParseLine(ReadOnlySpan<byte> line, string nameBefore = "")
     {
         var text = new ProcText(line);
         ulong start = text.Hex();
@@ -97,13 +70,13 @@ internal static class Maps
             DeviceMajor = major,
             DeviceMinor = minor,
             Inode = inode,
-            Name = ParseName(text.Rest),
+            Name = Ascii.Equals(text.Rest, nameBefore) ? nameBefore : ParseName(text.Rest),
         };
     }
 
     // Newline is the one character that the kernel escapes here, and it does not escape the backslash:
     // any other sequence is a backslash and three digits in the file's name.
-    private static string ParseName(ReadOnlySpan<byte> name)
+    internal static string ParseName(ReadOnlySpan<byte> name)
     {
         if (name.IsEmpty) return "";
         string text = Encoding.UTF8.GetString(name);

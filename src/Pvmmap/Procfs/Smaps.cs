@@ -81,7 +81,7 @@ internal static class Smaps
             while (!Passed && ProcText.NextLine(ref text, out ReadOnlySpan<byte> line))
             {
                 // Names of fields begin with a capital, addresses are in small hexadecimal digits.
-                if (line.IsEmpty || line[0] is not (>= (byte)'A' and <= (byte)'Z')) Begin(Maps.ParseLine(line));
+                if (line.IsEmpty || line[0] is not (>= (byte)'A' and <= (byte)'Z')) Begin(Maps.ParseLine(line, _vma?.Name ?? ""));
                 else if (_vma is null) throw new ProcText(line).Malformed();
                 else Field(line);
             }

@@ -9,27 +9,55 @@ internal static class AddressSpace
     /// <summary>Left free around what we place, so that it never merges with, or blocks, a neighbour that grows.</summary>
     private const ulong Margin = 16 * PageRange.PageSize;
 
+    private const ulong WideGap = 1UL << 40;
+
     /// <summary>How often to look for another gap when a running thread has taken the one found.</summary>
     public const int Attempts = 16;
 
-    /// <summary>An address with <paramref name="length"/> free bytes, clear of <paramref name="avoid"/>, near the top as mmap(2) would choose.</summary>
-    public static ulong FindGap(IReadOnlyList<Vma> maps, ulong length, PageRange avoid)
+    /// <summary>As the other, at the same distance from a multiple of <paramref name="alignment"/>, a power of two, as <paramref name="alike"/> is.</summary>
+    public static ulong FindGap(MapsFile maps, ulong length, PageRange avoid, ulong alignment, ulong alike)
     {
-        for (int i = maps.Count - 1; i >= 0; i--)
+        ulong at = FindGap(maps, length + alignment - PageRange.PageSize, avoid);
+        return at + ((alike - at) & (alignment - 1));
+    }
+
+    /// <summary>An address with <paramref name="length"/> free bytes, clear of <paramref name="avoid"/>, near the top as mmap(2) would choose.</summary>
+    public static ulong FindGap(MapsFile maps, ulong length, PageRange avoid)
+    {
+        if (TryWideGap(maps, length, avoid, out ulong at)) return at;
+        IReadOnlyList<Vma> all = maps.All;
+        for (int i = all.Count - 1; i >= 0; i--)
         {
             // The room below the stack is the stack's to grow into.
-            if (maps[i].IsStack || maps[i].Range.Start >= Memory.AddressSpaceEnd) continue;
-            ulong floor = i == 0 ? 0x10000 : maps[i - 1].Range.End;
-            ulong end = maps[i].Range.Start;
-            if (end > avoid.Start && floor < avoid.End)
-            {
-                // Above what is to be avoided, else below it.
-                if (Fits(Math.Max(floor, avoid.End), end, length, out ulong above)) return above;
-                end = avoid.Start;
-            }
-            if (Fits(floor, end, length, out ulong at)) return at;
+            if (all[i].IsStack || all[i].Range.Start >= Memory.AddressSpaceEnd) continue;
+            if (Fits(i == 0 ? 0x10000 : all[i - 1].Range.End, all[i].Range.Start, length, avoid, out at)) return at;
         }
         throw new PvmmapException(Errno.ENOMEM, "find room in the address space", hint: "no gap is large enough");
+    }
+
+    // The hole between the program with its heap, which grows up, and what is mapped from the top down: a few VMAs from the bottom.
+    private static bool TryWideGap(MapsFile maps, ulong length, PageRange avoid, out ulong at)
+    {
+        const int looks = 16;
+        at = 0;
+        ulong floor = 0;
+        for (int look = 0; look < looks && maps.FindRangeFrom(floor) is { } next && next.Start < Memory.AddressSpaceEnd; look++)
+        {
+            if (look > 0 && next.Start - floor >= WideGap && Fits(floor, next.Start, length, avoid, out at)) return maps.FindFrom(next.Start) is { IsStack: false };
+            floor = next.End;
+        }
+        return false;
+    }
+
+    private static bool Fits(ulong floor, ulong end, ulong length, PageRange avoid, out ulong at)
+    {
+        if (end > avoid.Start && floor < avoid.End)
+        {
+            // Above what is to be avoided, else below it.
+            if (Fits(Math.Max(floor, avoid.End), end, length, out at)) return true;
+            end = avoid.Start;
+        }
+        return Fits(floor, end, length, out at);
     }
 
     private static bool Fits(ulong floor, ulong end, ulong length, out ulong at)

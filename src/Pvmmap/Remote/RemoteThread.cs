@@ -6,8 +6,7 @@ namespace Pvmmap.Remote;
 /// <summary>One thread of another process, stopped under our tracer, that runs system calls for us.</summary>
 internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
 {
-    // Where in the course of a system call the tracer sleeps on, if it is to.
-    private const int Standstill = 5;
+    private const int LongestCourse = 8;
 
     private static readonly SyscallResult s_gone = new(-(long)Errno.ESRCH);
 
@@ -100,27 +99,28 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
         // The mask comes behind the registers, with which the thread would find its way back if the tracer died here.
         ulong everySignal = ulong.MaxValue;
         int* words = stackalloc int[2];
-        (ulong Word, uint Value) still = tracer.Stillness ?? default;
         Futex.TimeSpec limit = Futex.TimeSpec.From(TracerProcess.StillnessLimit);
-        Span<TracerRequest> course =
-        [
-            TracerProcess.PtraceRequest(Ptrace.PTRACE_SETREGS, Tid, 0, (long)set),
-            TracerProcess.PtraceRequest(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&everySignal),
-            TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid),
-            TracerProcess.WaitRequest(Tid, words),
-            TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid),
-            TracerProcess.SleepRequest(still.Word, still.Value, &limit),
-            TracerProcess.WaitRequest(Tid, words + 1),
-            TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, Tid, 0, (long)&registers),
-        ];
-        if (tracer.Stillness is null)
+        TracerRequest* room = stackalloc TracerRequest[LongestCourse];
+        int count = 0, standstill = -1;
+        if (set is not null)
         {
-            course[(Standstill + 1)..].CopyTo(course[Standstill..]);
-            course = course[..^1];
+            room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SETREGS, Tid, 0, (long)set);
+            room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&everySignal);
         }
-        int start = set is null ? 2 : 0, end = start + tracer.Invoke(course[start..]);
+        room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid);
+        room[count++] = TracerProcess.WaitRequest(Tid, words);
+        room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid);
+        if (tracer.Stillness is { } still)
+        {
+            standstill = count;
+            room[count++] = TracerProcess.SleepRequest(still.Word, still.Value, &limit);
+        }
+        room[count++] = TracerProcess.WaitRequest(Tid, words + 1);
+        room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, Tid, 0, (long)&registers);
+        Span<TracerRequest> course = new(room, count);
+        int end = tracer.Invoke(course);
         // That word had changed before anybody slept, or nothing changed it in time.
-        if (end == Standstill && tracer.Stillness is not null) end = Standstill + 1 + tracer.Invoke(course[(Standstill + 1)..]);
+        if (end == standstill) end = standstill + 1 + tracer.Invoke(course[(standstill + 1)..]);
         if (end != course.Length) return s_gone;
         int stops = 0;
         for (int i = 0; i < 2; i++)

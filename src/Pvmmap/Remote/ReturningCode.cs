@@ -19,20 +19,27 @@ internal sealed record ReturningCode(ulong SyscallReturn, ulong Restore)
     private static ReadOnlySpan<byte> RestoreCode => [0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
 
     /// <summary>Null if no mapped file has both.</summary>
-    public static ReturningCode? Find(int pid, IReadOnlyList<Vma> maps)
+    /// <param name="pid">The process.</param>
+    /// <param name="maps">Its mappings.</param>
+    /// <param name="near">Where a thread of it stands: in the C library mostly, in a system call.</param>
+    public static ReturningCode? Find(int pid, MapsFile maps, ulong near)
     {
+        if (maps.FindFrom(near) is { } here && IsText(here) && IsLibrary(here) && FindIn(pid, here) is { } found) return found;
         // The C library first; a static program has it within itself.
-        foreach (Vma vma in maps.Where(IsText).OrderByDescending(vma => vma.Name.Contains("/libc", StringComparison.Ordinal) || vma.Name.Contains("/ld-musl", StringComparison.Ordinal)))
+        return maps.All.Where(IsText).OrderByDescending(IsLibrary).Select(vma => FindIn(pid, vma)).FirstOrDefault(code => code is not null);
+    }
+
+    private static bool IsLibrary(Vma vma) => vma.Name.Contains("/libc", StringComparison.Ordinal) || vma.Name.Contains("/ld-musl", StringComparison.Ordinal);
+
+    private static ReturningCode? FindIn(int pid, Vma vma)
+    {
+        (uint, uint, ulong, ulong) key = (vma.DeviceMajor, vma.DeviceMinor, vma.Inode, vma.Offset);
+        if (!Known.TryGetValue(key, out (int SyscallReturn, int Restore)? offsets))
         {
-            (uint, uint, ulong, ulong) key = (vma.DeviceMajor, vma.DeviceMinor, vma.Inode, vma.Offset);
-            if (!Known.TryGetValue(key, out (int SyscallReturn, int Restore)? offsets))
-            {
-                offsets = Search(pid, vma);
-                Known[key] = offsets;
-            }
-            if (offsets is { } found) return new ReturningCode(vma.Range.Start + (ulong)found.SyscallReturn, vma.Range.Start + (ulong)found.Restore);
+            offsets = Search(pid, vma);
+            Known[key] = offsets;
         }
-        return null;
+        return offsets is { } found ? new ReturningCode(vma.Range.Start + (ulong)found.SyscallReturn, vma.Range.Start + (ulong)found.Restore) : null;
     }
 
     /// <summary>False if the process has something else there now: it has begun another program since its maps were read.</summary>

@@ -32,10 +32,10 @@ internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction)
     public const ulong Distance = 256;
 
     /// <summary>Writes the frame. Null if the thread is not on the main stack, or the code it takes is not found: the window stays open then.</summary>
-    public static SignalFrame? Write(TracerProcess tracer, RemoteThread thread, int pid, ulong signalMask, IReadOnlyList<Vma> maps)
+    public static SignalFrame? Write(TracerProcess tracer, RemoteThread thread, int pid, ulong signalMask, MapsFile maps)
     {
-        Vma? stack = maps.FirstOrDefault(vma => vma.IsStack && vma.Range.Contains(new PageRange(thread.Saved.Rsp, thread.Saved.Rsp)));
-        if (stack is null || ReturningCode.Find(pid, maps) is not { } code || !code.IsThere(pid)) return null;
+        if (maps.FindFrom(thread.Saved.Rsp) is not { IsStack: true } stack || stack.Range.Start > thread.Saved.Rsp) return null;
+        if (ReturningCode.Find(pid, maps, thread.Saved.Rip) is not { } code || !code.IsThere(pid)) return null;
 
         byte[] xstate = ArrayPool<byte>.Shared.Rent(MaximumXstate);
         try
@@ -68,29 +68,29 @@ internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction)
 
         ulong at = ((thread.Saved.Rsp - RedZone - FrameBytes - (ulong)xstateBytes - 64) & ~63UL) - 8;
         if (at < stack.Range.Start + PageRange.PageSize) return null;
-        byte[] frame = Build(thread.Saved, signalMask, code.Restore, at + 8 + FrameBytes);
+        Span<byte> frame = stackalloc byte[FrameBytes];
+        Build(frame, thread.Saved, signalMask, code.Restore, at + 8 + FrameBytes);
         if (Memory.WriteTo(pid, at, frame) != Errno.None || Memory.WriteTo(pid, at + 8 + FrameBytes, xstate.AsSpan(0, xstateBytes + 4)) != Errno.None) return null;
         return new SignalFrame(at, code.SyscallReturn);
     }
 
-    private static byte[] Build(in Ptrace.Registers saved, ulong signalMask, ulong restore, ulong fpState)
+    private static void Build(Span<byte> frame, in Ptrace.Registers saved, ulong signalMask, ulong restore, ulong fpState)
     {
         Ptrace.Registers r = SystemCallRestart.EmulateFromTheStart(saved);
-        byte[] frame = new byte[FrameBytes];
-        Put(0, restore);
-        Put(ContextOffset, UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS);
+        frame.Clear();
+        Put(frame, 0, restore);
+        Put(frame, ContextOffset, UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS);
         // Flags that sigaltstack refuses: the alternate stack stays as it is, whatever it is.
-        Put(StackFlagsOffset, uint.MaxValue);
+        Put(frame, StackFlagsOffset, uint.MaxValue);
         ReadOnlySpan<ulong> registers =
         [
             r.R8, r.R9, r.R10, r.R11, r.R12, r.R13, r.R14, r.R15, r.Rdi, r.Rsi, r.Rbp, r.Rbx, r.Rdx, r.Rax, r.Rcx, r.Rsp, r.Rip, r.Eflags,
             Ptrace.UserCodeSegment64 | ((ulong)UserStackSegment << 48),
         ];
-        for (int i = 0; i < registers.Length; i++) Put(RegistersOffset + (8 * i), registers[i]);
-        Put(FpStateOffset, fpState);
-        Put(SignalMaskOffset, signalMask);
-        return frame;
+        for (int i = 0; i < registers.Length; i++) Put(frame, RegistersOffset + (8 * i), registers[i]);
+        Put(frame, FpStateOffset, fpState);
+        Put(frame, SignalMaskOffset, signalMask);
 
-        void Put(int offset, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(frame.AsSpan(offset), value);
+        static void Put(Span<byte> frame, int offset, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(frame[offset..], value);
     }
 }

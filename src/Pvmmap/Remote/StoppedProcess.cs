@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using Pvmmap.Holder;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
@@ -14,9 +15,7 @@ namespace Pvmmap.Remote;
 internal sealed class StoppedProcess : IProcessCalls
 {
     private const int Options = Ptrace.PTRACE_O_TRACESYSGOOD | Ptrace.PTRACE_O_TRACECLONE;
-    private const int CloneVm = 0x100;
-    private const int ThreadsAtOnce = 32;
-    private const int RequestsAtOnce = 3 * ThreadsAtOnce;
+    private const uint CloneVm = 0x100;
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan QueuePatience = TimeSpan.FromSeconds(60);
 
@@ -58,8 +57,7 @@ internal sealed class StoppedProcess : IProcessCalls
     /// <param name="pid">Its number.</param>
     /// <param name="everyThread">True: no thread of it runs, the memory is that of one instant. False: the one thread that runs our calls stands still.</param>
     /// <param name="avoid">Addresses that the trampoline must keep clear of.</param>
-    /// <param name="before">Its maps as they were a moment before, if they are known: it stands still for less long then.</param>
-    public static StoppedProcess Stop(TracerProcess tracer, FileDescriptor pidfd, int pid, bool everyThread, PageRange avoid, List<Vma>? before = null)
+    public static StoppedProcess Stop(TracerProcess tracer, FileDescriptor pidfd, int pid, bool everyThread, PageRange avoid)
     {
         StoppedProcess process = new(tracer, pidfd, pid);
         try
@@ -68,7 +66,7 @@ internal sealed class StoppedProcess : IProcessCalls
             else process.StopOneThread();
             Step.ReachedIn(pid, CallStep.SourceStopped, CallStep.TargetStopped);
             process.Prepare();
-            process.MapTrampoline(avoid, before);
+            process.MapTrampoline(avoid);
             Step.ReachedIn(pid, CallStep.SourcePrepared, CallStep.TargetPrepared);
             return process;
         }
@@ -86,59 +84,59 @@ internal sealed class StoppedProcess : IProcessCalls
             known = stopped.Count;
             List<int> fresh = Threads();
             fresh.RemoveAll(stopped.Contains);
-            fresh = Seize(fresh);
-            foreach (int[] some in fresh.Chunk(ThreadsAtOnce)) Interrupt(some);
+            StopThreads(fresh);
         }
         if (thread is null) throw Gone();
     }
 
-    /// <summary>Becomes the tracer of threads, which go on running.</summary>
-    /// <returns>Those that are not gone.</returns>
-    private unsafe List<int> Seize(List<int> tids)
+    private void StopOneThread()
     {
-        List<int> seized = new(tids.Count);
-        Span<TracerRequest> requests = stackalloc TracerRequest[RequestsAtOnce];
-        // In one go: while some are traced and others are not, a signal that nobody asked for can wake the others.
-        foreach (int[] some in tids.Chunk(RequestsAtOnce))
+        // The leader, which need not be looked for, and has the main stack, on which a signal frame can be laid.
+        StopThreads([Pid]);
+        if (thread is not null) return;
+        foreach (int tid in Threads())
         {
-            for (int i = 0; i < some.Length; i++) requests[i] = SeizeRequest(some[i]);
-            for (int at = 0; at < some.Length; at++)
-            {
-                int end = at + tracer.Invoke(requests[at..some.Length]);
-                for (; at < end; at++) seized.Add(some[at]);
-                if (at < some.Length && Seize(some[at])) seized.Add(some[at]);
-            }
+            if (tid != Pid) StopThreads([tid]);
+            if (thread is not null) return;
         }
-        return seized;
+        throw Gone();
     }
 
-    private static TracerRequest SeizeRequest(int tid) => TracerProcess.PtraceRequest(Ptrace.PTRACE_SEIZE, tid, 0, Ptrace.PTRACE_O_TRACESYSGOOD);
-
     /// <summary>
-    /// Stops seized threads, in one go of the tracer, and repairs at once what that interrupted: should this process be killed in between, the
-    /// program would see the EINTR. All are asked first, then awaited: the stop is as long as the slowest, not as the sum.
+    /// Becomes the tracer of threads and stops them, and repairs at once what that interrupted: should this process be killed in between, the
+    /// program would see the EINTR. All are asked first, then awaited: the stop is as long as the slowest, not as the sum. It is one go of the
+    /// tracer: while some are traced and others are not, or they are and still run, a signal that nobody asked for can wake one of them, and be
+    /// taken away by another that then has the only stop.
     /// </summary>
-    private unsafe void Interrupt(ReadOnlySpan<int> tids)
+    private unsafe void StopThreads(List<int> tids)
     {
-        int count = tids.Length;
-        int* words = stackalloc int[ThreadsAtOnce];
-        Ptrace.Registers* registers = stackalloc Ptrace.Registers[ThreadsAtOnce];
-        Span<TracerRequest> requests = stackalloc TracerRequest[3 * ThreadsAtOnce];
-        requests = requests[..(3 * count)];
-        for (int i = 0; i < count; i++)
+        int count = tids.Count;
+        TracerRequest[] requests = new TracerRequest[4 * count];
+        int[] words = new int[count];
+        Ptrace.Registers[] registers = new Ptrace.Registers[count];
+        fixed (int* word = words)
+        fixed (Ptrace.Registers* register = registers)
         {
-            requests[i] = TracerProcess.PtraceRequest(Ptrace.PTRACE_INTERRUPT, tids[i]);
-            requests[count + (2 * i)] = TracerProcess.WaitRequest(tids[i], words + i);
-            requests[count + (2 * i) + 1] = TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, tids[i], 0, (long)(registers + i));
+            for (int i = 0; i < count; i++)
+            {
+                requests[i] = SeizeRequest(tids[i]);
+                requests[count + i] = TracerProcess.PtraceRequest(Ptrace.PTRACE_INTERRUPT, tids[i]);
+                requests[(2 * count) + (2 * i)] = TracerProcess.WaitRequest(tids[i], word + i);
+                requests[(2 * count) + (2 * i) + 1] = TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, tids[i], 0, (long)(register + i));
+            }
+            // A request fails for a thread that has ended meanwhile; the others' go on behind it.
+            for (int at = 0; at < requests.Length; at++)
+            {
+                at += tracer.Invoke(requests.AsSpan(at), StopPatience);
+                if (at < count) Seize(tids[at]);
+            }
         }
-        // A request fails for a thread that has ended meanwhile; the others' go on behind it.
-        for (int at = 0; at < requests.Length; at++) at += tracer.Invoke(requests[at..], StopPatience);
         for (int i = 0; i < count; i++)
         {
             WaitStatus status = new(words[i]);
-            if (requests[count + (2 * i)].Result < 0 || !status.Stopped) continue;
+            if (requests[(2 * count) + (2 * i)].Result < 0 || !status.Stopped) continue;
             RemoteThread candidate = new(tracer, tids[i]);
-            bool known = status.IsEventStop && requests[count + (2 * i) + 1].Result >= 0;
+            bool known = status.IsEventStop && requests[(2 * count) + (2 * i) + 1].Result >= 0;
             if (!known && (!candidate.PassOn(status) || !candidate.AwaitEventStop(StopPatience) || candidate.GetRegisters(out registers[i]) != Errno.None)) continue;
             stopped.Add(tids[i]);
             RepairIfInterrupted(candidate, registers[i]);
@@ -146,19 +144,7 @@ internal sealed class StoppedProcess : IProcessCalls
         }
     }
 
-    private void StopOneThread()
-    {
-        // The leader, which need not be looked for, and has the main stack, on which a signal frame can be laid.
-        if (Seize(Pid)) Interrupt([Pid]);
-        if (thread is not null) return;
-        foreach (int tid in Threads())
-        {
-            if (tid == Pid || !Seize(tid)) continue;
-            Interrupt([tid]);
-            if (thread is not null) return;
-        }
-        throw Gone();
-    }
+    private static TracerRequest SeizeRequest(int tid) => TracerProcess.PtraceRequest(Ptrace.PTRACE_SEIZE, tid, 0, Ptrace.PTRACE_O_TRACESYSGOOD);
 
     // The leader last: a signal that is ignored is queued all the same for a traced thread that it is sent to, and may wake any other thread of
     // the process; if that is not traced yet, it sees an EINTR. SIGCHLD is sent to the thread that started the child, mostly the leader.
@@ -180,17 +166,15 @@ internal sealed class StoppedProcess : IProcessCalls
 
     private PvmmapException Gone() => new(Errno.ESRCH, "stop the process", Pid, hint: "it is exiting");
 
-    /// <summary>Becomes the tracer of a thread, which goes on running.</summary>
-    /// <returns>False if the thread is gone.</returns>
-    private bool Seize(int tid)
+    /// <summary>Becomes the tracer of a thread that could not be had at once, unless it is gone. It goes on running.</summary>
+    private void Seize(int tid)
     {
         long queuedSince = Environment.TickCount64;
         int refusals = 0;
         while (true)
         {
             SyscallResult result = tracer.Ptrace(SeizeRequest(tid));
-            if (!result.Failed) return true;
-            if (result.Errno == Errno.ESRCH) return false;
+            if (!result.Failed || result.Errno == Errno.ESRCH) return;
             ProcessStatus status;
             try
             {
@@ -198,10 +182,10 @@ internal sealed class StoppedProcess : IProcessCalls
             }
             catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
             {
-                return false;
+                return;
             }
             // A dead thread also says EPERM.
-            if (status.State is 'Z' or 'X') return false;
+            if (status.State is 'Z' or 'X') return;
             if (status.TracerPid == 0)
             {
                 // Either we may not, or whoever traced it has let it go since.
@@ -270,21 +254,21 @@ internal sealed class StoppedProcess : IProcessCalls
         if (errno != Errno.None) throw new PvmmapException(errno, "trace the process", Pid);
     }
 
-    private void MapTrampoline(PageRange avoid, List<Vma>? before)
+    private void MapTrampoline(PageRange avoid)
     {
-        List<Vma> maps = before ?? Maps.Read(Pid);
+        using MapsFile maps = MapsFile.Open(Pid);
         signalFrame = SignalFrame.Write(tracer, thread, Pid, savedMask!.Value, maps);
-        if (signalFrame is null && before is not null) signalFrame = SignalFrame.Write(tracer, thread, Pid, savedMask!.Value, maps = Maps.Read(Pid));
         // Made beforehand: between the next two calls the thread finds back, but would leave the pages.
-        byte[] content = Trampoline.Build(thread.Saved, savedMask.Value, signalFrame);
+        Span<byte> data = stackalloc byte[Trampoline.DataBytes];
+        Trampoline.Describe(data, thread.Saved, savedMask.Value, signalFrame);
         ulong? stack = signalFrame?.Stack - sizeof(ulong);
         SyscallResult mapped;
         int attempt = 0;
         do
         {
-            if (attempt > 0) maps = Maps.Read(Pid);
+            if (attempt > 0) maps.Refresh();
             ulong at = AddressSpace.FindGap(maps, Trampoline.Length, avoid);
-            if (stack is { } slot) Write(slot, BitConverter.GetBytes(at + Trampoline.WayBackOffset));
+            if (stack is { } slot) Write(slot, at + Trampoline.WayBackOffset);
             Step.ReachedIn(Pid, CallStep.SourceWayBackWritten, CallStep.TargetWayBackWritten);
             mapped = Borrowed(signalFrame?.Stack, SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, Memory.PROT_READ | Memory.PROT_WRITE,
                 Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_FIXED_NOREPLACE, -1, 0);
@@ -294,7 +278,8 @@ internal sealed class StoppedProcess : IProcessCalls
         if (mapped.Errno is Errno.EEXIST or Errno.EAGAIN) mapped = new SyscallResult(-(long)Errno.ENOMEM);
         trampoline = (ulong)mapped.OrThrow("map a page in the process", Pid);
         Step.ReachedIn(Pid, CallStep.SourcePagesMapped, CallStep.TargetPagesMapped);
-        Write(trampoline, content);
+        Write(trampoline, Trampoline.Code);
+        Write(trampoline + Trampoline.DataOffset, data);
         Step.ReachedIn(Pid, CallStep.SourceCodeWritten, CallStep.TargetCodeWritten);
         // From here on the way back is through the trampoline, which unmaps itself.
         Borrowed(stack, SystemCall.SYS_mprotect, (long)trampoline, (long)PageRange.PageSize, Memory.PROT_READ | Memory.PROT_EXEC)
@@ -318,6 +303,8 @@ internal sealed class StoppedProcess : IProcessCalls
 
     public void Write(ulong address, ReadOnlySpan<byte> bytes) => Check(Memory.WriteTo(Pid, address, bytes));
 
+    private void Write(ulong address, ulong word) => Write(address, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in word)));
+
     public void Read(ulong address, Span<byte> bytes) => Check(Memory.ReadFrom(Pid, address, bytes));
 
     public SyscallResult GetFd(int number) => Pidfd.GetFd(pidfd, number);
@@ -333,7 +320,7 @@ internal sealed class StoppedProcess : IProcessCalls
 
     public void ClearUndo(int entry)
     {
-        Write(UndoAddress(entry), new byte[8]);
+        Write(UndoAddress(entry), 0);
         if (entry > Trampoline.ArmedUndo) undo[entry] = false;
     }
 
@@ -353,7 +340,7 @@ internal sealed class StoppedProcess : IProcessCalls
 
     public SyscallResult InvokeDisarming(int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
     {
-        Write(trampoline + Trampoline.DisarmedOffset, BitConverter.GetBytes(UndoAddress(entry)));
+        Write(trampoline + Trampoline.DisarmedOffset, UndoAddress(entry));
         thread.Instruction = trampoline + Trampoline.DisarmingOffset;
         SyscallResult result = thread.Invoke(number, a1, a2, a3, a4, a5, a6);
         thread.Instruction = trampoline + Trampoline.SyscallOffset;
@@ -384,7 +371,7 @@ internal sealed class StoppedProcess : IProcessCalls
     /// <param name="shareMemory">False: it has a copy of the memory. True: it has the same memory.</param>
     public RemoteThread ForkUnseen(bool shareMemory = false)
     {
-        Write(trampoline + Trampoline.CloneFlagsOffset, BitConverter.GetBytes(shareMemory ? (long)CloneVm : 0));
+        Write(trampoline + Trampoline.CloneFlagsOffset, shareMemory ? CloneVm : 0);
         SetUndo(Trampoline.ReapUndo, SystemCall.SYS_wait4, 0, 0, Ptrace.__WALL, active: false);
         thread.Instruction = trampoline + Trampoline.ForkOffset;
         SyscallResult result = thread.Invoke(SystemCall.SYS_clone, CloneVm);
@@ -455,16 +442,13 @@ internal sealed class StoppedProcess : IProcessCalls
     /// Lets all threads go, in one go of the tracer. Those last whose calls are made again, which a signal would interrupt that is queued only
     /// because the thread it is sent to is still traced; the leader before its like, since it is the most likely to be sent one.
     /// </summary>
-    private unsafe void Detach()
+    private void Detach()
     {
         stopped.Sort((a, b) => Rank(a).CompareTo(Rank(b)));
-        Span<TracerRequest> requests = stackalloc TracerRequest[RequestsAtOnce];
-        foreach (int[] some in stopped.Chunk(RequestsAtOnce))
-        {
-            for (int i = 0; i < some.Length; i++) requests[i] = TracerProcess.PtraceRequest(Ptrace.PTRACE_DETACH, some[i]);
-            // It fails for a thread that has ended; the others' go on behind it.
-            for (int at = 0; at < some.Length; at++) at += tracer.Invoke(requests[at..some.Length]);
-        }
+        TracerRequest[] requests = new TracerRequest[stopped.Count];
+        for (int i = 0; i < requests.Length; i++) requests[i] = TracerProcess.PtraceRequest(Ptrace.PTRACE_DETACH, stopped[i]);
+        // It fails for a thread that has ended; the others' go on behind it.
+        for (int at = 0; at < requests.Length; at++) at += tracer.Invoke(requests.AsSpan(at));
 
         int Rank(int tid) => (repaired.Contains(tid) ? 2 : 0) + (tid == Pid ? 0 : 1);
     }

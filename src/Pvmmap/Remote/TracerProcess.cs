@@ -23,7 +23,7 @@ internal sealed unsafe class TracerProcess : IDisposable
     private ulong memory;
     private readonly TracerMailbox* mailbox;
     private int pid;
-    private bool spawning, stopping;
+    private bool pending, spawning, stopping;
     private SyscallResult spawned;
 
     /// <summary>Starts the tracer. The calling thread must be the one that uses it, and must stay until it is disposed.</summary>
@@ -56,18 +56,9 @@ internal sealed unsafe class TracerProcess : IDisposable
     }
 
     /// <summary>
-    /// True while pages of this process are moved: neither the tracer nor its caller then looks for an answer without sleeping. A processor on which
+    /// A futex word and a value: as long as the word has it, tracer and caller do not look whether a tracee's system call is over, and sleep, for at
+    /// most <see cref="StillnessLimit"/>. The end of a call that only begins a move would wake them in the midst of it, and a processor on which
     /// this memory is in use has to be told of every page table that goes.
-    /// </summary>
-    public bool IsQuiet
-    {
-        get => mailbox->Quiet != 0;
-        set => mailbox->Quiet = value ? 1u : 0;
-    }
-
-    /// <summary>
-    /// A futex word and a value: as long as the word has it, the tracer does not look whether a tracee's system call is over, and sleeps on, for at
-    /// most <see cref="StillnessLimit"/>. The end of a call that only begins a move would wake tracer and caller in the midst of it.
     /// </summary>
     public (ulong Word, uint Value)? Stillness { get; set; }
 
@@ -79,7 +70,7 @@ internal sealed unsafe class TracerProcess : IDisposable
 
     private SyscallResult Invoke(TimeSpan patience, long number, long a1, long a2, long a3, long a4)
     {
-        if (spawning) AwaitSpawned();
+        AwaitPending();
         CheckAlive();
         Post(number, a1, a2, a3, a4);
         return Answer(patience);
@@ -95,6 +86,18 @@ internal sealed unsafe class TracerProcess : IDisposable
         if (AwaitAnswer(patience)) return new SyscallResult(mailbox->Result);
         Kill();
         throw new PvmmapException(Errno.EAGAIN, "trace", hint: $"no answer within {patience.TotalSeconds:0.#} s: a thread is in an uninterruptible wait");
+    }
+
+    /// <summary>
+    /// Lets it know that it will soon be needed, and does not wait: it is awake then. It sleeps if it has nothing to do for some hundred microseconds,
+    /// and to be woken on an idle processor takes long.
+    /// </summary>
+    public void Rouse()
+    {
+        AwaitPending();
+        CheckAlive();
+        Post(SystemCall.SYS_getpid, 0, 0, 0, 0);
+        pending = true;
     }
 
     /// <summary>Runs several in a row, up to the first that fails; each has its result. Pointers in them are to memory that does not move.</summary>
@@ -115,21 +118,26 @@ internal sealed unsafe class TracerProcess : IDisposable
     /// <summary>Has a child started that shares this process's memory until it becomes a program, and does not wait for it.</summary>
     public void Spawn(ulong stackTop, ulong function, ulong argument)
     {
+        AwaitPending();
         CheckAlive();
         Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, CLONE_UNTRACED | CLONE_VM | CLONE_VFORK);
-        spawning = true;
+        pending = spawning = true;
     }
 
     /// <summary>The child's pid, or an errno. It has done with that memory.</summary>
     public SyscallResult AwaitSpawned()
     {
-        if (spawning)
-        {
-            CheckAlive();
-            spawned = Answer(Patience);
-            spawning = false;
-        }
+        if (spawning) AwaitPending();
         return spawned;
+    }
+
+    private void AwaitPending()
+    {
+        if (!pending) return;
+        CheckAlive();
+        SyscallResult answer = Answer(Patience);
+        if (spawning) spawned = answer;
+        pending = spawning = false;
     }
 
     public static TracerRequest PtraceRequest(long request, int tid, long address = 0, long data = 0) =>
@@ -170,7 +178,8 @@ internal sealed unsafe class TracerProcess : IDisposable
     private bool AwaitAnswer(TimeSpan patience)
     {
         uint wanted = mailbox->Request;
-        for (int spin = IsQuiet ? SpinRounds : 0; spin < SpinRounds; spin++)
+        if (Stillness is { } still) Futex.Wait((uint*)still.Word, still.Value, StillnessLimit);
+        for (int spin = 0; spin < SpinRounds; spin++)
         {
             if (Volatile.Read(ref mailbox->Answer) == wanted) return true;
             Thread.Yield();
@@ -199,11 +208,11 @@ internal sealed unsafe class TracerProcess : IDisposable
         Reap();
     }
 
-    private void FinishSpawning()
+    private void FinishPending()
     {
         try
         {
-            AwaitSpawned();
+            AwaitPending();
         }
         catch (PvmmapException)
         {
@@ -226,7 +235,7 @@ internal sealed unsafe class TracerProcess : IDisposable
     /// <summary>Tells the tracer to end; whatever it still traces is let go by the kernel.</summary>
     public void Stop()
     {
-        if (spawning) FinishSpawning();
+        FinishPending();
         if (pid != 0 && !stopping) Post(TracerMailbox.Stop, 0, 0, 0, 0);
         stopping = true;
     }

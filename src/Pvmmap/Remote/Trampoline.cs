@@ -11,6 +11,8 @@ namespace Pvmmap.Remote;
 internal static class Trampoline
 {
     public const ulong Length = 2 * PageRange.PageSize;
+    /// <summary>What <see cref="Describe"/> writes, at <see cref="DataOffset"/>.</summary>
+    public const int DataBytes = 0xb8;
     public const ulong DataOffset = PageRange.PageSize;
     public const ulong SyscallOffset = 0;
     public const ulong WayBackOffset = 0x02;
@@ -136,16 +138,14 @@ internal static class Trampoline
     ];
 
     /// <summary>
-    /// The code, and behind it what the thread needs to go on without us. With a signal frame it unmaps these two pages and returns through
+    /// What the thread needs to go on without us. With a signal frame it unmaps these two pages and returns through
     /// the frame; without one they stay behind, and the registers come from here. An interrupted system call is made to start again, as the
     /// kernel would have done; only a signal that arrives in these very microseconds could tell the difference.
     /// </summary>
-    public static byte[] Build(in Ptrace.Registers registers, ulong signalMask, SignalFrame? frame)
+    public static void Describe(Span<byte> data, in Ptrace.Registers registers, ulong signalMask, SignalFrame? frame)
     {
         Ptrace.Registers r = SystemCallRestart.Emulate(registers);
-        byte[] content = new byte[DataOffset + 0xb8];
-        Code.CopyTo(content);
-        Span<byte> data = content.AsSpan((int)DataOffset);
+        data.Clear();
         ReadOnlySpan<ulong> slots = [r.Rax, r.Rbx, r.Rcx, r.Rdx, r.Rsi, r.Rdi, r.Rbp, r.Rsp, r.R8, r.R9, r.R10, r.R11, r.R12, r.R13, r.R14, r.R15, r.Rip];
         for (int i = 0; i < slots.Length; i++) BinaryPrimitives.WriteUInt64LittleEndian(data[(8 * i)..], slots[i]);
         data[0x88] = (byte)r.Eflags;
@@ -153,6 +153,5 @@ internal static class Trampoline
         BinaryPrimitives.WriteUInt64LittleEndian(data[0x90..], signalMask);
         BinaryPrimitives.WriteUInt64LittleEndian(data[0x98..], frame?.Stack ?? 0);
         BinaryPrimitives.WriteUInt64LittleEndian(data[0xa0..], frame?.Instruction ?? 0);
-        return content;
     }
 }

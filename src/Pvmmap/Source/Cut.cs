@@ -34,6 +34,8 @@ internal static class Cut
             // By VMA, not by piece: the advice of one is hidden by its neighbour's pages in the other.
             foreach (PageRange part in cut.Parts)
             {
+                // The advice is for private anonymous memory only.
+                if (!cut.AnonymousRuns.Any(run => run.Overlaps(part))) continue;
                 SyscallResult pages = PagemapScan.AnyPopulated(taken, part);
                 if (pages.Failed) return true;
                 if (pages.Value > 0) continue;

@@ -12,26 +12,41 @@ internal static class Snapshot
     public static HolderProcess? TakeOwn(SourcePlan plan, TracerProcess tracer, bool underSeccomp)
     {
         using OwnProcess own = new();
-        if (UserfaultfdProbe.IsGuarded(own, tracer, plan.Range)) return null;
+        if (UserfaultfdProbe.IsGuarded(own, tracer, plan)) return null;
         Step.Reached(CallStep.RangeProbed);
         using ForkAdvice advice = new(own, plan);
         return HolderProcess.ForkThisProcess(tracer, plan.Range, mayServe: !underSeccomp);
     }
 
-    /// <summary>Takes from a process whose threads all stand still, and lets it go on unless it is under seccomp. Null if a userfaultfd guards part of the range.</summary>
-    public static HolderProcess? Take(StoppedProcess source, SourcePlan plan, TracerProcess tracer)
+    /// <summary>
+    /// Takes from a process whose threads all stand still, and lets it go on then if it <paramref name="mayGoOn"/> and is not under seccomp. Null if a
+    /// userfaultfd guards part of the range.
+    /// </summary>
+    public static HolderProcess? Take(StoppedProcess source, SourcePlan plan, TracerProcess tracer, bool mayGoOn)
     {
-        if (UserfaultfdProbe.IsGuarded(source, tracer, plan.Range)) return null;
+        if (UserfaultfdProbe.IsGuarded(source, tracer, plan)) return null;
         Step.Reached(CallStep.RangeProbed);
         RemoteThread child;
-        using (new ForkAdvice(source, plan)) child = source.ForkUnseen();
-        if (!source.IsUnderSeccomp) source.Dispose();
+        using (ForkAdvice advice = new(source, plan))
+        {
+            advice.WithholdTheRest(plan.Range);
+            child = source.ForkUnseen();
+        }
+        if (mayGoOn && !source.IsUnderSeccomp) source.Dispose();
         return HolderProcess.Start(child, plan.Range, frozen: source.IsUnderSeccomp);
     }
 
-    /// <summary>Lifts MADV_DONTFORK and MADV_WIPEONFORK from the range for the instant of the fork, and puts them back whatever happens.</summary>
+    /// <summary>
+    /// Lifts MADV_DONTFORK and MADV_WIPEONFORK from the range for the instant of the fork, keeps large memory that is not in the range out of it, and
+    /// puts everything back whatever happens.
+    /// </summary>
     private sealed class ForkAdvice : IDisposable
     {
+        // Three calls in the source cost about as much as the page tables of so much memory.
+        private const ulong WorthWithholding = 32 << 20;
+        private const ulong MaximumRange = 1UL << 30;
+        private const int MostWithheld = 8;
+
         private readonly IProcessCalls process;
         private readonly List<(PageRange Range, int Advice, int Undo)> lifted = [];
 
@@ -51,6 +66,57 @@ internal static class Snapshot
                 Dispose();
                 throw;
             }
+        }
+
+        /// <summary>
+        /// A fork copies every page table. What else is large is withheld from it by MADV_DONTFORK, of a process all of whose threads stand still: nobody
+        /// else can fork it now. It is no more than a matter of time, so what refuses is left as it is.
+        /// </summary>
+        public void WithholdTheRest(PageRange range)
+        {
+            if (range.Length > MaximumRange) return;
+            using MapsFile maps = MapsFile.Open(process.Pid);
+            List<PageRange> large = [];
+            foreach (Vma vma in maps.All)
+            {
+                // What is shared, or a reservation, has no page tables that a fork would copy.
+                if (vma.Shared || vma.IsSpecial || !vma.Protection.HasFlag(Protection.Write)) continue;
+                if (!vma.Range.Overlaps(range))
+                {
+                    large.Add(vma.Range);
+                    continue;
+                }
+                if (vma.Range.Start < range.Start) large.Add(new PageRange(vma.Range.Start, range.Start));
+                if (vma.Range.End > range.End) large.Add(new PageRange(range.End, vma.Range.End));
+            }
+            foreach (PageRange rest in large.Where(rest => rest.Length >= WorthWithholding).OrderByDescending(rest => rest.Length).Take(MostWithheld - lifted.Count)) Withhold(rest);
+        }
+
+        private void Withhold(PageRange rest)
+        {
+            // If it has that advice already, it is not ours to give back: to lift it from one page would split the VMA.
+            if (VmaAt(rest.Start) is not { } before || process.Invoke(SystemCall.SYS_madvise, (long)rest.Start, (long)PageRange.PageSize, Memory.MADV_DOFORK).Failed) return;
+            if (VmaAt(rest.Start) != before)
+            {
+                process.Invoke(SystemCall.SYS_madvise, (long)rest.Start, (long)PageRange.PageSize, Memory.MADV_DONTFORK)
+                    .OrThrow("give back the advice of a mapping", process.Pid, rest);
+                return;
+            }
+            int undo = process.AddUndo(SystemCall.SYS_madvise, (long)rest.Start, (long)rest.Length, Memory.MADV_DOFORK);
+            if (process.Invoke(SystemCall.SYS_madvise, (long)rest.Start, (long)rest.Length, Memory.MADV_DONTFORK).Failed)
+            {
+                // Perhaps done in part.
+                process.Invoke(SystemCall.SYS_madvise, (long)rest.Start, (long)rest.Length, Memory.MADV_DOFORK);
+                process.ClearUndo(undo);
+                return;
+            }
+            lifted.Add((rest, Memory.MADV_DOFORK, undo));
+        }
+
+        private PageRange? VmaAt(ulong address)
+        {
+            using MapsFile maps = MapsFile.Open(process.Pid);
+            return maps.FindRangeFrom(address);
         }
 
         private void Lift(PageRange range, int lift, int restore)

@@ -19,8 +19,8 @@ internal static class UserfaultfdProbe
     /// <param name="source">The source, all of whose threads stand still, or this process.</param>
     /// <param name="tracer">Where the ioctls run: in this process a thread that touches the range while it is registered waits, perhaps the very
     /// thread for which a garbage collection waits, and the collector would not let us come back to unregister it.</param>
-    /// <param name="range">The range to ask about.</param>
-    public static bool IsGuarded(IProcessCalls source, TracerProcess tracer, PageRange range)
+    /// <param name="plan">What to ask about.</param>
+    public static bool IsGuarded(IProcessCalls source, TracerProcess tracer, SourcePlan plan)
     {
         const long flags = Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK;
         SyscallResult opened = source.InvokeUndoable(SystemCall.SYS_close, 0, out int undo, SystemCall.SYS_userfaultfd, flags);
@@ -29,14 +29,20 @@ internal static class UserfaultfdProbe
             opened = source.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
         if (opened.Errno == Errno.ENOSYS) return false;
         // Out of descriptors, or forbidden: smaps tells the same, slowly.
-        if (opened.Failed) return Smaps.Read(source.Pid, range).Exists(entry => (entry.Flags & Registered) != 0);
+        if (opened.Failed) return Smaps.Read(source.Pid, plan.Range).Exists(entry => (entry.Flags & Registered) != 0);
         try
         {
             using FileDescriptor here = FileDescriptor.From(source.GetFd((int)opened.Value), "look for a userfaultfd on the source range", source.Pid);
-            Errno errno;
-            lock (OneAtATime) errno = RegisterAndUnregister(here, tracer, range);
-            if (errno is not (Errno.None or Errno.EBUSY)) throw new PvmmapException(errno, "look for a userfaultfd on the source range", source.Pid, range);
-            return errno == Errno.EBUSY;
+            Errno errno = Userfaultfd.Enable(here, 0, out _);
+            if (errno != Errno.None) throw new PvmmapException(errno, "look for a userfaultfd on the source range", source.Pid);
+            foreach (PageRange run in plan.AnonymousRuns)
+            {
+                errno = RegisterAndUnregister(here, tracer, run);
+                if (errno == Errno.EBUSY) return true;
+                if (errno != Errno.None) throw new PvmmapException(errno, "look for a userfaultfd on the source range", source.Pid, run);
+            }
+            // Shared and huge pages can be guarded too; other files cannot (EINVAL), nor what may not be written (EPERM).
+            return plan.Pieces.Any(piece => !piece.IsAnonymous && RegisterAndUnregister(here, tracer, piece.Range) == Errno.EBUSY);
         }
         finally
         {
@@ -47,16 +53,18 @@ internal static class UserfaultfdProbe
 
     private static unsafe Errno RegisterAndUnregister(FileDescriptor uffd, TracerProcess tracer, PageRange range)
     {
-        Userfaultfd.Api api = new() { Version = Userfaultfd.UFFD_API };
         Userfaultfd.Register register = new()
         {
             Range = { Start = range.Start, Length = range.Length },
             Mode = Userfaultfd.UFFDIO_REGISTER_MODE_MISSING,
         };
         Userfaultfd.Range all = register.Range;
-        Span<TracerRequest> requests = [Ioctl(Userfaultfd.UFFDIO_API, &api), Ioctl(Userfaultfd.UFFDIO_REGISTER, &register), Ioctl(Userfaultfd.UFFDIO_UNREGISTER, &all)];
-        int done = tracer.Invoke(requests);
-        return done == requests.Length ? Errno.None : new SyscallResult(requests[done].Result).Errno;
+        Span<TracerRequest> requests = [Ioctl(Userfaultfd.UFFDIO_REGISTER, &register), Ioctl(Userfaultfd.UFFDIO_UNREGISTER, &all)];
+        lock (OneAtATime)
+        {
+            int done = tracer.Invoke(requests);
+            return done == requests.Length ? Errno.None : new SyscallResult(requests[done].Result).Errno;
+        }
 
         TracerRequest Ioctl(uint request, void* argument) => new() { Number = SystemCall.SYS_ioctl, A1 = uffd.Number, A2 = request, A3 = (long)argument };
     }

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Text;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
@@ -7,8 +8,8 @@ using Pvmmap.Source;
 namespace Pvmmap.Target;
 
 /// <summary>
-/// The new private anonymous memory in the target. With FIXED it is built at an address that nobody there knows and moved over the destination
-/// as the last step, so that other threads see the old content or the new; otherwise it is built where it stays.
+/// The new memory in the target. With FIXED it is built at an address that nobody there knows and moved over the destination as the last step, so
+/// that other threads see the old content or the new; otherwise it is built where it stays.
 /// </summary>
 internal sealed class Region
 {
@@ -27,10 +28,8 @@ internal sealed class Region
     /// <summary>Room below a MAP_GROWSDOWN region in which its growth during the fill is known to be new memory: the usual RLIMIT_STACK.</summary>
     public const ulong GrowthRoom = 8 << 20;
 
-    /// <summary>The region grows downward like a stack.</summary>
-    public bool GrowsDown => IsGrowing(pieces);
-
-    private static bool IsGrowing(IReadOnlyList<SourcePiece> pieces) => pieces.Count == 1 && pieces[0].Flags.HasFlag(VmFlags.GrowsDown);
+    /// <summary>Its lower end grows downward like a stack.</summary>
+    public bool GrowsDown => pieces[0].IsAnonymous && pieces[0].Flags.HasFlag(VmFlags.GrowsDown);
 
     /// <summary>Where it is now.</summary>
     public ulong Address { get; private set; }
@@ -50,22 +49,26 @@ internal sealed class Region
     public static Region Map(IProcessCalls target, SourcePlan plan, ulong destination, MmapFlags flags, out int undo)
     {
         bool exact = flags.HasFlag(MmapFlags.FixedNoReplace), replace = !exact && flags.HasFlag(MmapFlags.Fixed);
-        long type = Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS;
-        if (plan.Pieces.All(p => p.Flags.HasFlag(VmFlags.NoReserve))) type |= Memory.MAP_NORESERVE;
-        if (IsGrowing(plan.Pieces)) type |= Memory.MAP_GROWSDOWN;
-        ulong length = plan.Range.Length, at = destination;
-        if (exact || replace) type |= Memory.MAP_FIXED_NOREPLACE;
+        uint type = BaseType(plan.Pieces);
+        ulong length = plan.Range.Length, at = destination, alignment = plan.Alignment, start = plan.Range.Start;
+        bool aligned = alignment == PageRange.PageSize, seek = replace || (!aligned && !exact);
+        if (!aligned && (exact || replace) && ((destination - start) & (alignment - 1)) != 0)
+        {
+            throw new PvmmapException(Errno.EINVAL, "map the destination", target.Pid, new PageRange(destination, destination + length),
+                $"huge pages in the source range need a destination at the same distance from a multiple of {alignment} bytes as the source");
+        }
+        if (exact || seek) type |= Memory.MAP_FIXED_NOREPLACE;
         SyscallResult mapped;
         int attempt = 0;
         do
         {
-            if (replace) at = AddressSpace.FindGap(Maps.Read(target.Pid), length, new PageRange(destination, destination + length));
+            if (seek) at = FindGap(target.Pid, length, replace ? new PageRange(destination, destination + length) : default, alignment, start);
             mapped = target.InvokeUndoable(SystemCall.SYS_munmap, (long)length, out undo, SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_NONE, type, -1, 0);
         }
         // Another thread of the target was quicker to take the gap.
-        while (replace && mapped.Errno == Errno.EEXIST && ++attempt < AddressSpace.Attempts);
+        while (seek && mapped.Errno == Errno.EEXIST && ++attempt < AddressSpace.Attempts);
         // EAGAIN: mlockall(MCL_FUTURE) and RLIMIT_MEMLOCK.
-        if (mapped.Errno == Errno.EAGAIN || (replace && mapped.Errno == Errno.EEXIST)) mapped = new SyscallResult(-(long)Errno.ENOMEM);
+        if (mapped.Errno == Errno.EAGAIN || (seek && mapped.Errno == Errno.EEXIST)) mapped = new SyscallResult(-(long)Errno.ENOMEM);
         ulong address = (ulong)mapped.OrThrow("map the destination", target.Pid, exact ? new PageRange(at, at + length) : null, mapped.Errno switch
         {
             Errno.EEXIST => "something is mapped there (FIXED_NOREPLACE)",
@@ -76,18 +79,102 @@ internal sealed class Region
         return new Region(plan.Pieces, plan.Range, address, replace ? destination : address);
     }
 
+    private static ulong FindGap(int pid, ulong length, PageRange apartFrom, ulong alignment, ulong alike)
+    {
+        using MapsFile maps = MapsFile.Open(pid);
+        return AddressSpace.FindGap(maps, length, apartFrom, alignment, alike);
+    }
+
+    // What the first mapping is; pieces that are anything else are mapped over it.
+    private static uint BaseType(IReadOnlyList<SourcePiece> pieces)
+    {
+        const uint type = Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS;
+        uint own = OwnType(pieces[0]);
+        return pieces.All(piece => piece.IsAnonymous && OwnType(piece) == own) && (pieces.Count == 1 || (own & Memory.MAP_GROWSDOWN) == 0) ? type | own : type;
+    }
+
+    private static uint OwnType(SourcePiece piece)
+    {
+        uint type = 0;
+        if (piece.Flags.HasFlag(VmFlags.NoReserve)) type |= Memory.MAP_NORESERVE;
+        if (piece.Flags.HasFlag(VmFlags.GrowsDown)) type |= Memory.MAP_GROWSDOWN;
+        return type;
+    }
+
+    /// <summary>Maps the pieces that are not what the region as a whole was mapped as. Nobody in the target knows of them yet.</summary>
+    /// <param name="target">Who has the region.</param>
+    /// <param name="objects">What the source has mapped in them.</param>
+    /// <param name="isChanged">Whether the source has changed pages of a private piece, which will be written there.</param>
+    public void MapPieces(IProcessCalls target, MappedObjects objects, Func<SourcePiece, bool> isChanged)
+    {
+        uint first = BaseType(pieces) & (Memory.MAP_NORESERVE | Memory.MAP_GROWSDOWN);
+        using DescriptorChannel channel = new(target);
+        foreach (SourcePiece piece in pieces)
+        {
+            if (piece.HasObject) MapObject(target, channel, piece, objects[piece], isChanged);
+            else if (piece.Kind == MemoryKind.PrivateHugePages) MapHugePages(target, piece);
+            else if (OwnType(piece) != first) MapOver(target, piece, Memory.PROT_NONE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | OwnType(piece), -1).OrThrow(
+                "map the destination", target.Pid, At(piece), "the target's map count or limits do not allow it");
+        }
+    }
+
+    private void MapObject(IProcessCalls target, DescriptorChannel channel, SourcePiece piece, FileDescriptor descriptor, Func<SourcePiece, bool> isChanged)
+    {
+        SyscallResult passed = channel.Pass(descriptor, out int undo);
+        if (passed.Failed)
+        {
+            bool full = passed.Errno is Errno.EMFILE or Errno.ENFILE;
+            throw new PvmmapException(full ? Errno.ENOMEM : passed.Errno, "give the target what the source has mapped", target.Pid, piece.Range,
+                full ? "the target's descriptor table is full (RLIMIT_NOFILE)" : "the target cannot receive a descriptor over a local socket");
+        }
+        bool shared = piece.Kind == MemoryKind.Shared;
+        // Writable only for as long as pages are written there, and if there are any: it counts as committed memory from then on.
+        Protection protection = !shared && isChanged(piece) ? Protection.Read | Protection.Write : piece.Protection;
+        uint type = (shared ? (uint)Memory.MAP_SHARED : Memory.MAP_PRIVATE) | (OwnType(piece) & Memory.MAP_NORESERVE);
+        SyscallResult mapped = MapOver(target, piece, (long)protection, type, passed.Value);
+        channel.Close((int)passed.Value, undo);
+        if (mapped.Errno is Errno.EACCES or Errno.EPERM or Errno.ENODEV or Errno.EINVAL or Errno.ENXIO)
+        {
+            throw new PvmmapException(Errno.EFAULT, "map in the target what the source has mapped", target.Pid, piece.Range,
+                $"{piece.Mapped}: {mapped.Errno}; it is sealed against new mappings (memfd), on a file system mounted noexec, or a device; take what lies before and behind it");
+        }
+        mapped.OrThrow("map in the target what the source has mapped", target.Pid, piece.Range, $"{piece.Mapped}: the target's map count or limits do not allow it");
+    }
+
+    private void MapHugePages(IProcessCalls target, SourcePiece piece)
+    {
+        uint size = (uint)BitOperations.Log2(piece.PageBytes);
+        uint type = Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_HUGETLB | (size << Memory.MAP_HUGE_SHIFT) | OwnType(piece);
+        MapOver(target, piece, Memory.PROT_READ | Memory.PROT_WRITE, type, -1).OrThrow("map huge pages in the target", target.Pid, piece.Range,
+            $"the pool has too few free pages of {piece.PageBytes >> 10} KiB (vm.nr_hugepages, /sys/kernel/mm/hugepages), or the target's cgroup or limits do not allow it");
+    }
+
+    private SyscallResult MapOver(IProcessCalls target, SourcePiece piece, long protection, uint type, long descriptor)
+    {
+        PageRange at = At(piece);
+        return target.Invoke(SystemCall.SYS_mmap, (long)at.Start, (long)at.Length, protection, type | Memory.MAP_FIXED, descriptor,
+            piece.HasObject ? (long)piece.Mapped!.Offset : 0);
+    }
+
+    /// <summary>Where a range of the source lies in the region now.</summary>
+    public PageRange At(PageRange inSource) => new(Address + (inSource.Start - source.Start), Address + (inSource.End - source.Start));
+
+    private PageRange At(SourcePiece piece) => At(piece.Range);
+
     /// <summary>Gives each piece its protection and attributes.</summary>
     public void Dress(IProcessCalls target)
     {
         foreach (SourcePiece piece in pieces)
         {
-            ulong at = Address + (piece.Range.Start - source.Start);
-            long start = (long)at, length = (long)piece.Range.Length;
-            Protect(target, new PageRange(at, at + piece.Range.Length), piece.Protection);
+            PageRange at = At(piece);
+            long start = (long)at.Start, length = (long)at.Length;
+            Protect(target, at, piece.Protection);
             // Advice: a kernel built without the feature says EINVAL and has nothing to carry.
             if (piece.Flags.HasFlag(VmFlags.HugePage)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_HUGEPAGE);
             if (piece.Flags.HasFlag(VmFlags.NoHugePage)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_NOHUGEPAGE);
             if (piece.Flags.HasFlag(VmFlags.DontDump)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_DONTDUMP);
+            if (piece.Flags.HasFlag(VmFlags.SeqRead)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_SEQUENTIAL);
+            if (piece.Flags.HasFlag(VmFlags.RandRead)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_RANDOM);
             if (piece.Flags.HasFlag(VmFlags.Mergeable)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_MERGEABLE);
             if (piece.AnonymousName is { } name)
             {
@@ -97,8 +184,14 @@ internal sealed class Region
         }
     }
 
-    /// <summary>For a fill from outside, by process_vm_writev, before <see cref="Dress"/>.</summary>
-    public void MakeWritable(IProcessCalls target) => Protect(target, Range, Protection.Read | Protection.Write);
+    /// <summary>For a fill of the anonymous memory from outside, by process_vm_writev, before <see cref="Dress"/>.</summary>
+    public void MakeWritable(IProcessCalls target)
+    {
+        foreach (SourcePiece piece in pieces)
+        {
+            if (piece.IsAnonymous) Protect(target, At(piece), Protection.Read | Protection.Write);
+        }
+    }
 
     private static void Protect(IProcessCalls target, PageRange range, Protection protection) =>
         target.Invoke(SystemCall.SYS_mprotect, (long)range.Start, (long)range.Length, (long)protection)
@@ -156,7 +249,7 @@ internal sealed class Region
     /// <summary>How many pieces the target can put in place by itself.</summary>
     private const int RememberedPieces = 10;
 
-    private long From(SourcePiece piece) => (long)(Address + (piece.Range.Start - source.Start));
+    private long From(SourcePiece piece) => (long)At(piece).Start;
 
     private long To(SourcePiece piece) => (long)(final + (piece.Range.Start - source.Start));
 

@@ -1,11 +1,10 @@
-using System.Runtime.InteropServices;
 using Pvmmap.Linux;
 using Pvmmap.Remote;
 
 namespace Pvmmap.Target;
 
 /// <summary>A userfaultfd of the target's address space, held by this process: the target's own descriptor table does not keep it.</summary>
-internal sealed unsafe class TargetUserfaultfd : IDisposable
+internal sealed class TargetUserfaultfd : IDisposable
 {
     private const ulong Events = Userfaultfd.UFFD_FEATURE_EVENT_REMAP | Userfaultfd.UFFD_FEATURE_EVENT_REMOVE | Userfaultfd.UFFD_FEATURE_EVENT_UNMAP;
 
@@ -89,41 +88,14 @@ internal sealed unsafe class TargetUserfaultfd : IDisposable
             return new SyscallResult(-(long)e.Errno);
         }
         using (device)
+        using (DescriptorChannel channel = new(target))
         {
-            int? passed = PassDescriptor(target, device);
-            if (passed is not { } there) return new SyscallResult(-(long)Errno.EPERM);
-            SyscallResult result = target.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_ioctl, there, Userfaultfd.USERFAULTFD_IOC_NEW, flags);
-            target.Invoke(SystemCall.SYS_close, there);
+            SyscallResult passed = channel.Pass(device, out int passedUndo);
+            if (passed.Failed) return new SyscallResult(-(long)Errno.EPERM);
+            SyscallResult result = target.InvokeUndoable(
+                SystemCall.SYS_close, 0, out undo, SystemCall.SYS_ioctl, passed.Value, Userfaultfd.USERFAULTFD_IOC_NEW, flags);
+            channel.Close((int)passed.Value, passedUndo);
             return result;
-        }
-    }
-
-    // Scratch layout: 0 the socket pair, 0x40 msghdr, 0x80 iovec, 0xa0 one byte, 0xc0 control message.
-    private static int? PassDescriptor(IProcessCalls target, FileDescriptor descriptor)
-    {
-        ulong scratch = target.Scratch;
-        if (target.Invoke(SystemCall.SYS_socketpair, UnixSocket.AF_UNIX, UnixSocket.SOCK_SEQPACKET | UnixSocket.SOCK_CLOEXEC, 0, (long)scratch).Failed) return null;
-        Span<int> pair = stackalloc int[2];
-        target.Read(scratch, MemoryMarshal.AsBytes(pair));
-        try
-        {
-            SyscallResult taken = target.GetFd(pair[1]);
-            if (taken.Failed) return null;
-            using FileDescriptor here = new(taken.Value);
-            if (UnixSocket.Send(here, 0, descriptor).Failed) return null;
-            UnixSocket.MessageHeader header = new() { Vector = scratch + 0x80, VectorCount = 1, Control = scratch + 0xc0, ControlLength = 24 };
-            Memory.IoVector vector = new() { Base = scratch + 0xa0, Length = 1 };
-            target.Write(scratch + 0x40, new ReadOnlySpan<byte>(&header, sizeof(UnixSocket.MessageHeader)));
-            target.Write(scratch + 0x80, new ReadOnlySpan<byte>(&vector, sizeof(Memory.IoVector)));
-            if (target.Invoke(SystemCall.SYS_recvmsg, pair[0], (long)scratch + 0x40, UnixSocket.MSG_CMSG_CLOEXEC).Raw != 1) return null;
-            Span<int> number = stackalloc int[1];
-            target.Read(scratch + 0xc0 + 16, MemoryMarshal.AsBytes(number));
-            return number[0];
-        }
-        finally
-        {
-            target.Invoke(SystemCall.SYS_close, pair[0]);
-            target.Invoke(SystemCall.SYS_close, pair[1]);
         }
     }
 

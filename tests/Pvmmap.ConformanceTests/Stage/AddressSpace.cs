@@ -82,8 +82,8 @@ public abstract class AddressSpace
         }
         foreach (Vma vma in there)
         {
-            ulong start = Math.Max(vma.Range.Start, address), end = Math.Min(vma.Range.End, address + length);
-            Census? seen = RemoteContent.Examine(Pid, start, (end - start) / Page, seed, firstPage + (start - address) / Page);
+            PageRange left = vma.Range.Intersect(new PageRange(address, address + length));
+            Census? seen = RemoteContent.Examine(Pid, left.Start, left.Length / Page, seed, firstPage + (left.Start - address) / Page);
             Assert.True(seen is { Good: 0 }, $"process {Pid} still has pages of 0x{address:x} + {length}: {vma}, {seen}");
         }
     }

@@ -16,6 +16,9 @@ public sealed class Line : IDisposable
         _writer = new StreamWriter(_stream) { AutoFlush = true, NewLine = "\n" };
     }
 
+    /// <summary>The program has closed it, and said nothing more.</summary>
+    public bool HasEnded => _stream.Socket.Poll(0, SelectMode.SelectRead) && _stream.Socket.Available == 0;
+
     /// <exception cref="EndOfStreamException">The program is gone.</exception>
     public string Hear() => _reader.ReadLine() ?? throw new EndOfStreamException("the program has gone");
 

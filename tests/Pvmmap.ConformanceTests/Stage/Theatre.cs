@@ -80,9 +80,13 @@ public sealed class Theatre : IDisposable
     public Line Await(int pid)
     {
         _everybody[pid] = 0;
-        return Arrivals(pid).TryTake(out Line? line, TimeSpan.FromSeconds(20))
-            ? line
-            : throw new InvalidOperationException($"process {pid} did not connect; log:\n{(File.Exists(Log) ? File.ReadAllText(Log) : "")}");
+        while (Arrivals(pid).TryTake(out Line? line, TimeSpan.FromSeconds(20)))
+        {
+            // the number may have been another's, whom nobody has awaited
+            if (!line.HasEnded) return line;
+            line.Dispose();
+        }
+        throw new InvalidOperationException($"process {pid} did not connect; log:\n{(File.Exists(Log) ? File.ReadAllText(Log) : "")}");
     }
 
     public void Dispose()

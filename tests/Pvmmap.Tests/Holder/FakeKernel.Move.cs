@@ -11,10 +11,11 @@ internal sealed unsafe partial class FakeKernel
     private const ulong ImageStart = 0x20_0000_0000;
     private const ulong ImageLength = 0x10_0000;
     private const int SourcePid = 400, HolderPid = 500, GuardianPid = 501, StrangerPid = 600;
+    private const int OwnMapsFile = 100;
 
     private readonly Queue<(ulong From, ulong To, ulong Length)> piecesToPlace = new();
     private FakeThread? placing;
-    private bool isTaken, isSourceExecuting, isSocketClosed, areMapsOwn;
+    private bool isTaken, isSourceExecuting, isSocketClosed;
     private byte[]? maps;
     private int mapsRead;
     private bool directoryRead;
@@ -229,15 +230,9 @@ internal sealed unsafe partial class FakeKernel
         _ => 1,
     };
 
-    private long OpenMaps()
-    {
-        areMapsOwn = true;
-        return 100;
-    }
-
     private long Rewind(int file)
     {
-        if (file == HolderFds.SourceMaps) maps = null;
+        if (file == OwnMapsFile) maps = null;
         else directoryRead = false;
         return 0;
     }
@@ -257,10 +252,8 @@ internal sealed unsafe partial class FakeKernel
         return at;
     }
 
-    // The descriptor is of the holder's maps: they can be read for as long as there is such a process.
     private long ReadMaps(byte* buffer, long length)
     {
-        if (IsHolderDead && !areMapsOwn) return Kernel.ESRCH;
         if (maps is null)
         {
             StringBuilder text = new();

@@ -127,7 +127,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
 
     private long Dispatch(long number, long a1, long a2, long a3, long a4, long a5) => number switch
     {
-        SystemCalls.read when IsMove && a1 == HolderFds.SourceMaps => ReadMaps((byte*)a2, a3),
+        SystemCalls.read when a1 == OwnMapsFile => ReadMaps((byte*)a2, a3),
         SystemCalls.read => Read((int)a1, (UserfaultMessage*)a2, a3),
         SystemCalls.futex or SystemCalls.sendmsg or SystemCalls.sendto => 0,
         SystemCalls.ioctl => Ioctl((int)a1, (ulong)a2, (ulong*)a3),
@@ -147,7 +147,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
         SystemCalls.lseek => Rewind((int)a1),
         SystemCalls.getdents64 => ReadDirectory((byte*)a2),
         SystemCalls.userfaultfd => Kernel.EPERM,
-        SystemCalls.openat => OpenMaps(),
+        SystemCalls.openat => OwnMapsFile,
         SystemCalls.dup3 => a2,
         SystemCalls.munlock or SystemCalls.prctl => 0,
         _ => throw new InvalidOperationException($"unexpected system call {number}"),

@@ -20,7 +20,6 @@ public class KernelAbiTests
         "DeliveredPositions",
         "Descriptors",
         "Guardian.AnnouncementMilliseconds",
-        "Poll.SpinRounds",
         "Relocation.Mappings",
         "Departure.SignalAction", // the kernel's struct sigaction is not the C library's
         "Departure.VanishMicroseconds",
