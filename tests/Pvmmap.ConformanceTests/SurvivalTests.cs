@@ -112,6 +112,7 @@ public sealed class SurvivalTests(Theatre theatre) : Scene(theatre)
         Puppet child = ForkOf(target);
         Assert.True(Leftovers.IsOurs(result.Duplication.SentinelPid), Describe(result.Duplication));
         int guardian = result.Duplication.GuardianPid;
+        Eventually.Holds(() => ProcessStatus.Userfaultfds(result.Duplication.SentinelPid) == 2, "the sentinel is told of the child (docs/limits.md)");
         Libc.Kill(result.Duplication.HolderPid, Libc.SIGKILL);
         Libc.Kill(guardian, Libc.SIGKILL);
         AssertEnds(result.Duplication, DuplicationState.Lost);

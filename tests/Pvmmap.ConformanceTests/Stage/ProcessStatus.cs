@@ -31,6 +31,9 @@ internal static class ProcessStatus
 
     public static int Descriptors(int pid) => Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd").Count();
 
+    public static int Userfaultfds(int pid) =>
+        Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd").Count(entry => new FileInfo(entry).LinkTarget == "anon_inode:[userfaultfd]");
+
     public static int Mappings(int pid) => File.ReadLines($"/proc/{pid}/maps").Count();
 
     /// <summary>As RLIMIT_NPROC counts them: threads of whatever process, those too that ended and wait to be reaped.</summary>
