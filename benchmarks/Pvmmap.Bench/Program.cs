@@ -9,7 +9,7 @@ namespace Pvmmap.Bench;
 /// </summary>
 internal static class Program
 {
-    private static readonly IBenchmark[] s_all = [new MoveBenchmark()];
+    private static readonly IBenchmark[] s_all = [new MoveBenchmark(), new RangeBenchmark()];
 
     private static int Main(string[] args)
     {
