@@ -52,6 +52,6 @@ public enum Rlimit { Data = 2, Core = 4, Tasks = 6, AddressSpace = 9, PendingSig
 /// <summary>Advice of madvise(2).</summary>
 public enum Madv
 {
-    Random = 1, Sequential = 2, DontNeed = 4, DontFork = 10, Mergeable = 12, HugePage = 14, NoHugePage = 15, DontDump = 16, WipeOnFork = 18, PageOut = 21,
+    Random = 1, Sequential = 2, DontNeed = 4, DontFork = 10, Mergeable = 12, HugePage = 14, NoHugePage = 15, DontDump = 16, WipeOnFork = 18, KeepOnFork = 19, PageOut = 21,
     PopulateRead = 22, Collapse = 25, GuardInstall = 102,
 }

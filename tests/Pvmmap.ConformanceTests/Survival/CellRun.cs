@@ -394,6 +394,8 @@ internal sealed partial class CellRun : IDisposable
         source.Fill(SourceAddress, Length, SourceSeed);
         ulong piece = Length / _cell.Pieces;
         for (ulong i = 1; i < _cell.Pieces; i += 2) source.Protect(SourceAddress + i * piece, piece, Prot.Read);
+        // So large that it is kept out of a fork.
+        source.Map(64 * AddressSpace.MiB);
         return source;
     }
 

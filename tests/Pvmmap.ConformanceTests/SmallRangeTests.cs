@@ -1,0 +1,94 @@
+using Pvmmap.ConformanceTests.Stage;
+
+namespace Pvmmap.ConformanceTests;
+
+/// <summary>A small range of a large source: what else is large is kept out of the fork, and is afterwards what it was. The cost is measured by ./bench range.</summary>
+public sealed class SmallRangeTests(Theatre theatre) : Scene(theatre)
+{
+    private const ulong Large = 96 * MiB, Length = 2 * MiB;
+
+    [Theory]
+    [InlineData(Mode.Copy)]
+    [InlineData(Mode.Move)]
+    public void The_rest_of_a_large_source_is_as_it_was(Mode mode)
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong[] rest = LargeMappings(source);
+        ulong surroundings = source.Map(Large), at = surroundings + Large / 2;
+        source.Fill(at - Length, 3 * Length, 1);
+        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid, new PageRange(at, at + Length)), target0 = ProcessSnapshot.TakeAtRest(target.Pid);
+        for (int round = 0; round < 3; round++)
+        {
+            MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy);
+            result.Duplication.Finish();
+            before.AssertUnchanged();
+            AssertCompletes(result);
+            target.AssertContent(result.Address, Length, 1, Length / Page);
+            target.Unmap(result.Address, Length);
+        }
+        MmapResult last = Call(source, target, at, Length, flags: mode.Flag());
+        AssertCompletes(last);
+        before.AssertUnchanged();
+        target.AssertContent(last.Address, Length, 1, Length / Page);
+        target.Unmap(last.Address, Length);
+        target0.AssertUnchanged();
+        AssertContents(source, rest);
+        // A child of the source has all of it but for what was kept from children before.
+        Puppet child = ForkOf(source);
+        AssertContents(child, rest[..^1]);
+        Assert.Empty(Smaps.Within(child.Pid, rest[^1], Large));
+        child.AssertContent(at - Length, Length, 1);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void It_is_withheld_while_the_source_is_forked_and_given_back_even_if_the_caller_is_killed(bool kill)
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong[] rest = LargeMappings(source);
+        ulong at = source.MapFilled(Length, 1);
+        ProcessSnapshot sourceBefore = ProcessSnapshot.TakeAtRest(source.Pid), targetBefore = ProcessSnapshot.TakeAtRest(target.Pid);
+        int caller0 = Theatre.Start(
+            SteppedCaller.Program, Theatre.Door, $"{source.Pid}", $"{target.Pid}", $"0x{at:x}", $"{Length / Page}", "1", "0", "0", $"{CallStep.HolderForked}", "None");
+        using SteppedCaller caller = new(Theatre, caller0);
+        caller.Say("call");
+        Assert.Equal("at", caller.Hear("at", "done")![0]);
+        foreach (ulong each in rest) Assert.All(Smaps.Within(source.Pid, each, Large), vma => Assert.True(vma.Has("dc"), $"{vma}"));
+        if (kill)
+        {
+            Libc.Kill(caller.Pid, Libc.SIGKILL);
+            sourceBefore.AssertUnchanged();
+            targetBefore.AssertUnchanged();
+        }
+        else
+        {
+            caller.Say("go");
+            string[] done = caller.Hear("done")!;
+            Assert.Equal("0", done[2]);
+            sourceBefore.AssertUnchanged();
+            target.AssertContent(Convert.ToUInt64(done[1], 16), Length, 1);
+            Libc.Kill(caller.Pid, Libc.SIGKILL);
+        }
+        AssertContents(source, rest);
+    }
+
+    /// <summary>Of several kinds, apart from each other; each has content in its last 2 MiB. The last is kept from children already.</summary>
+    private static ulong[] LargeMappings(Puppet source)
+    {
+        ulong[] all = [.. Enumerable.Range(0, 6).Select(_ => source.Map(Large))];
+        foreach (ulong each in all) source.Fill(each + Large - Length, Length, 7);
+        source.Must(source.Advise(all[1], Large, Madv.WipeOnFork), "madvise");
+        source.Must(source.Advise(all[1], Large, Madv.KeepOnFork), "madvise");
+        source.Must(source.Advise(all[2], Large, Madv.HugePage), "madvise");
+        source.Must(source.Advise(all[3], Large, Madv.DontDump), "madvise");
+        source.Must(source.Advise(all[4], Large, Madv.Mergeable), "madvise");
+        source.Must(source.Advise(all[5], Large, Madv.DontFork), "madvise");
+        return all;
+    }
+
+    private static void AssertContents(Puppet process, ulong[] mappings)
+    {
+        foreach (ulong each in mappings) process.AssertContent(each + Large - Length, Length, 7);
+    }
+}
