@@ -7,6 +7,7 @@ internal static unsafe class Boot
 {
     private const long PR_SET_THP_DISABLE = 41;
     private const long RLIMIT_CORE = 4;
+    private const long MPOL_DEFAULT = 0;
     private const long HighestDescriptor = 65535;
     private const byte Probing = (byte)'P';
     private const byte Probed = (byte)'Q';
@@ -167,6 +168,8 @@ internal static unsafe class Boot
         call(SystemCalls.rt_sigprocmask, block, (long)&all, 0, 8, 0, 0);
         Kernel.SetName(call, 0x682d_7061_6d6d_7670, 0x7265_646c_6f); // "pvmmap-holder"
         call(SystemCalls.setsid, 0, 0, 0, 0, 0, 0);
+        // Ours would stand in numa_maps for every VMA that has none; an error says that the kernel knows of none.
+        call(SystemCalls.set_mempolicy, MPOL_DEFAULT, 0, 0, 0, 0, 0);
         // No file system stays busy because of us.
         ushort root = '/';
         call(SystemCalls.chdir, (long)&root, 0, 0, 0, 0, 0);

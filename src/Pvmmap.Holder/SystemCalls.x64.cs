@@ -38,6 +38,7 @@ internal static class SystemCalls
     public const long timer_settime = 223;
     public const long clock_gettime = 228;
     public const long exit_group = 231;
+    public const long set_mempolicy = 238;
     public const long openat = 257;
     public const long ppoll = 271;
     public const long dup3 = 292;

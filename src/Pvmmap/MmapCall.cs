@@ -116,7 +116,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             {
                 holder.AwaitReady();
                 guarded = UserfaultfdProbe.IsGuarded(calls, Tracer, plan);
-                if (!guarded) plan = SourcePlan.FromSmaps(sourcePid, source);
+                if (!guarded) plan = SourcePlan.WithPolicies(sourcePid, source, holder.Pid);
             }
             if (!plan.IsAnonymous) throw new PvmmapException(Errno.EAGAIN, "take the source range", sourcePid, source, "the source keeps changing its mappings there");
             if (plan.IsSealed) throw SealedRange();
@@ -149,6 +149,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     {
         if (stopped is not null) plan = SourcePlan.FromSmaps(sourcePid, source);
         HolderProcess? holder = stopped is null ? Take(from, ref plan) : Snapshot.Take(stopped, plan, Tracer, mayGoOn: false);
+        if (stopped is not null && holder is not null && Cut.Read(holder, source) is { } cut) plan = cut;
         if (!IsMove || !plan.IsSealed) return holder;
         holder?.Dispose();
         throw SealedRange();
@@ -308,6 +309,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     {
         mayFillLater = !flags.HasFlag(MmapFlags.Populate);
         region.MapPieces(target, objects, piece => PlainCopy.HasChanged(holder, sourcePid, piece));
+        notes.AddRange(region.SetPolicies(target));
         ulong written = plan.IsAnonymous ? 0 : PlainCopy.WriteChanged(holder, sourcePid, plan, target, region);
         if (!plan.AnonymousRuns.Any())
         {

@@ -363,7 +363,9 @@ internal sealed unsafe class HolderProcess : IDisposable
             Step.Reached(CallStep.HolderReady);
             return;
         }
-        attributes = Smaps.ReadFirst(sourcePid, probes).FindAll(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0);
+        Dictionary<ulong, MemoryPolicy> policies = NumaMaps.ReadFirst(pid, probes);
+        attributes = [.. Smaps.ReadFirst(sourcePid, probes).Where(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0)
+            .Select(entry => entry with { Policy = policies.GetValueOrDefault(entry.Vma.Range.Start) })];
         // It brings the pages back now, and needs nobody for that.
         UnixSocket.Send(socket, Probed);
     }

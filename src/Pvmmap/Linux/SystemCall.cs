@@ -59,6 +59,7 @@ internal static partial class SystemCall
     public const int SYS_restart_syscall = 219;
     public const int SYS_semtimedop = 220;
     public const int SYS_epoll_wait = 232;
+    public const int SYS_mbind = 237;
     public const int SYS_openat = 257;
     public const int SYS_epoll_pwait = 281;
     public const int SYS_accept4 = 288;

@@ -46,6 +46,35 @@ internal sealed class ProcFile : IDisposable
         }
     }
 
+    /// <summary>
+    /// Reads a file that the kernel writes as it is read, in steps of <paramref name="chunk"/> bytes, and no further than the reader wants: what is not
+    /// asked for costs nothing.
+    /// </summary>
+    public static void ReadLines(int pid, string name, int chunk, ILineReader reader)
+    {
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(2 * chunk);
+        try
+        {
+            using ProcFile file = Open(pid, name);
+            int length = 0;
+            while (!reader.IsDone)
+            {
+                if (buffer.Length - length < chunk) Grow(ref buffer, length);
+                int got = file.Read(buffer.AsSpan(length, chunk));
+                length += got;
+                int whole = got == 0 ? length : buffer.AsSpan(0, length).LastIndexOf((byte)'\n') + 1;
+                reader.Add(buffer.AsSpan(0, whole));
+                if (got == 0) break;
+                buffer.AsSpan(whole, length - whole).CopyTo(buffer);
+                length -= whole;
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
+
     /// <summary>Replaces a rented buffer by one of twice its size that begins with its first <paramref name="length"/> bytes.</summary>
     public static void Grow(ref byte[] buffer, int length)
     {
@@ -75,4 +104,14 @@ internal sealed class ProcFile : IDisposable
         Errno.EACCES or Errno.EPERM => new PvmmapException(Errno.EPERM, $"{what} {path}", pid, hint: "the caller may not ptrace this process"),
         _ => new PvmmapException(errno, $"{what} {path}", pid),
     };
+}
+
+/// <summary>Takes the lines of a file one after the other.</summary>
+internal interface ILineReader
+{
+    /// <summary>The rest is not wanted.</summary>
+    bool IsDone { get; }
+
+    /// <summary>Takes whole lines.</summary>
+    void Add(ReadOnlySpan<byte> text);
 }

@@ -1,15 +1,13 @@
-using System.Buffers;
-
 namespace Pvmmap.Procfs;
 
 /// <summary>/proc/PID/smaps: the VMAs of a process with their flags and what is resident of them.</summary>
 internal static class Smaps
 {
     // The kernel fills at most one page per read, so a larger buffer would not walk more page tables ahead of what is needed.
-    private const int Chunk = 4096;
+    public const int Chunk = 4096;
 
     // Less than one VMA's text: the kernel prints the next VMA when what it has printed is read up.
-    private const int SmallChunk = 256;
+    public const int SmallChunk = 256;
 
     private static readonly PageRange s_everything = new(0, ulong.MaxValue);
 
@@ -40,32 +38,12 @@ internal static class Smaps
     private static List<SmapsEntry> Read(int pid, PageRange within, int chunk)
     {
         var lines = new Lines(within);
-        byte[] buffer = ArrayPool<byte>.Shared.Rent(2 * Chunk);
-        try
-        {
-            using ProcFile file = ProcFile.Open(pid, "smaps");
-            int length = 0;
-            while (!lines.Passed)
-            {
-                if (buffer.Length - length < chunk) ProcFile.Grow(ref buffer, length);
-                int got = file.Read(buffer.AsSpan(length, chunk));
-                length += got;
-                int whole = got == 0 ? length : buffer.AsSpan(0, length).LastIndexOf((byte)'\n') + 1;
-                lines.Add(buffer.AsSpan(0, whole));
-                if (got == 0) break;
-                buffer.AsSpan(whole, length - whole).CopyTo(buffer);
-                length -= whole;
-            }
-            return lines.Finish();
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(buffer);
-        }
+        ProcFile.ReadLines(pid, "smaps", chunk, lines);
+        return lines.Finish();
     }
 
     /// <summary>Gathers the lines of one VMA after the other into entries.</summary>
-    private sealed class Lines(PageRange within)
+    private sealed class Lines(PageRange within) : ILineReader
     {
         private readonly List<SmapsEntry> _entries = [];
         private Vma? _vma;
@@ -74,11 +52,11 @@ internal static class Smaps
         private int _protectionKey;
 
         /// <summary>A VMA behind the range has been seen.</summary>
-        public bool Passed { get; private set; }
+        public bool IsDone { get; private set; }
 
         public void Add(ReadOnlySpan<byte> text)
         {
-            while (!Passed && ProcText.NextLine(ref text, out ReadOnlySpan<byte> line))
+            while (!IsDone && ProcText.NextLine(ref text, out ReadOnlySpan<byte> line))
             {
                 // Names of fields begin with a capital, addresses are in small hexadecimal digits.
                 if (line.IsEmpty || line[0] is not (>= (byte)'A' and <= (byte)'Z')) Begin(Maps.ParseLine(line, _vma?.Name ?? ""));
@@ -97,7 +75,7 @@ internal static class Smaps
         {
             End();
             _vma = vma;
-            Passed = vma.Range.Start >= within.End;
+            IsDone = vma.Range.Start >= within.End;
             _flags = VmFlags.None;
             _rss = _pss = _anonymous = _anonHugePages = _swap = _locked = _kernelPageSize = 0;
             _protectionKey = 0;

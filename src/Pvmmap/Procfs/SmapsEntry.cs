@@ -26,4 +26,7 @@ internal sealed record SmapsEntry
 
     /// <summary>The key of pkey_mprotect(); 0, the default key, where the kernel has none.</summary>
     public int ProtectionKey { get; init; }
+
+    /// <summary>Of <see cref="NumaMaps"/>, where that has been read too; null for the default.</summary>
+    public MemoryPolicy? Policy { get; init; }
 }

@@ -12,8 +12,9 @@ internal static class Cut
     {
         try
         {
-            // The guardian has the same mappings without a page in them, so that its smaps costs nothing.
-            return SourcePlan.FromSmaps(GuardianProcess.Find(holder.Pid) ?? holder.Pid, range);
+            // The guardian has the same mappings without a page in them, so that its smaps and numa_maps cost nothing.
+            int pid = GuardianProcess.Find(holder.Pid) ?? holder.Pid;
+            return SourcePlan.WithPolicies(pid, range, pid);
         }
         catch (PvmmapException e) when (e.Errno == Errno.EFAULT)
         {

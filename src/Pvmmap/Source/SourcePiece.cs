@@ -17,6 +17,9 @@ internal sealed record SourcePiece(PageRange Range, Protection Protection, VmFla
     /// <summary>Bytes in a page of it.</summary>
     public ulong PageBytes { get; init; } = PageRange.PageSize;
 
+    /// <summary>Which nodes its pages are to come from; null for the default, and for what its object decides.</summary>
+    public MemoryPolicy? Policy { get; init; }
+
     public bool IsAnonymous => Kind == MemoryKind.Anonymous;
 
     /// <summary>An object must be opened to map it.</summary>

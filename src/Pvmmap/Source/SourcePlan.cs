@@ -83,9 +83,17 @@ internal sealed class SourcePlan
     /// <summary>The same with attributes, from smaps: the kernel walks every page up to the end of the range for that (20 ms/GiB in 4 KiB pages).</summary>
     public static SourcePlan FromSmaps(int pid, PageRange range) => Check(pid, range, Smaps.Read(pid, range));
 
+    /// <summary>The same with memory policies, which only a process without one of its own shows right.</summary>
+    public static SourcePlan WithPolicies(int pid, PageRange range, int policiesOf)
+    {
+        List<SmapsEntry> entries = Smaps.Read(pid, range);
+        Dictionary<ulong, MemoryPolicy> policies = NumaMaps.Read(policiesOf, range);
+        return Check(pid, range, entries.Select(entry => entry with { Policy = policies.GetValueOrDefault(entry.Vma.Range.Start) }));
+    }
+
     /// <summary>The same, from the attributes of each VMA of the range, wherever they were read.</summary>
     public SourcePlan WithAttributes(int pid, IEnumerable<SmapsEntry> attributes) =>
-        Check(pid, Range, attributes.Zip(Parts, (entry, part) => new SmapsEntry { Vma = entry.Vma with { Range = part }, Flags = entry.Flags, ProtectionKey = entry.ProtectionKey }));
+        Check(pid, Range, attributes.Zip(Parts, (entry, part) => new SmapsEntry { Vma = entry.Vma with { Range = part }, Flags = entry.Flags, ProtectionKey = entry.ProtectionKey, Policy = entry.Policy }));
 
     /// <summary>The same on VMAs already read.</summary>
     public static SourcePlan Check(int pid, PageRange range, IEnumerable<SmapsEntry> entries, bool exact = true)
@@ -120,7 +128,7 @@ internal sealed class SourcePlan
         VmFlags flags = entry.Flags & (Carried | WithheldFromFork | VmFlags.Sealed);
         MemoryKind kind = IsAnonymousHugePages(vma) && !vma.Shared ? MemoryKind.PrivateHugePages
             : vma.Shared ? MemoryKind.Shared : vma.IsFileBacked ? MemoryKind.PrivateFile : MemoryKind.Anonymous;
-        if (kind == MemoryKind.Anonymous) return new SourcePiece(part, vma.Protection, flags, vma.AnonymousName);
+        if (kind == MemoryKind.Anonymous) return new SourcePiece(part, vma.Protection, flags, vma.AnonymousName) { Policy = entry.Policy };
         ulong page = Math.Max(entry.KernelPageSize, PageRange.PageSize);
         if ((part.Start | part.Length) % page != 0)
         {
@@ -132,6 +140,7 @@ internal sealed class SourcePlan
         return new SourcePiece(part, vma.Protection, flags, kind == MemoryKind.Shared ? vma.AnonymousName : null)
         {
             Kind = kind,
+            Policy = kind == MemoryKind.Shared ? null : entry.Policy,
             Mapped = vma with { Range = part, Offset = vma.Offset + (part.Start - vma.Range.Start) },
             PageBytes = page,
         };

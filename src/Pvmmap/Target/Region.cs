@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.InteropServices;
 using System.Text;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
@@ -160,6 +161,25 @@ internal sealed class Region
     public PageRange At(PageRange inSource) => new(Address + (inSource.Start - source.Start), Address + (inSource.End - source.Start));
 
     private PageRange At(SourcePiece piece) => At(piece.Range);
+
+    /// <summary>Gives each piece its memory policy, before there is a page in it. What the target cannot have is said.</summary>
+    public IEnumerable<string> SetPolicies(IProcessCalls target)
+    {
+        List<string> notes = [];
+        foreach (SourcePiece piece in pieces)
+        {
+            if (piece.Policy is not { } policy) continue;
+            PageRange at = At(piece);
+            ulong[] mask = policy.Mask();
+            target.Write(target.Scratch, MemoryMarshal.AsBytes<ulong>(mask));
+            // The kernel takes one bit less than it is told.
+            long bits = mask.Length == 0 ? 0 : mask.Length * 64 + 1;
+            SyscallResult set = policy.IsUnknown ? new SyscallResult(-(long)Errno.EINVAL)
+                : target.Invoke(SystemCall.SYS_mbind, (long)at.Start, (long)at.Length, policy.Mode, bits == 0 ? 0 : (long)target.Scratch, bits, 0);
+            if (set.Failed) notes.Add($"the memory policy of {piece.Range} ({policy}) is not carried: {set.Errno}; the target may not use those nodes");
+        }
+        return notes;
+    }
 
     /// <summary>Gives each piece its protection and attributes.</summary>
     public void Dress(IProcessCalls target)

@@ -15,6 +15,8 @@ public class KernelAbiTests
         // Pvmmap.Linux
         "Memory.AddressSpaceEnd", // TASK_SIZE_MAX, not in a uapi header
         "Ptrace.UserCodeSegment64", // __USER_CS, not in a uapi header
+        "MemoryPolicy.KernelBuffer",
+        "MemoryPolicy.WeightedInterleave", // MPOL_WEIGHTED_INTERLEAVE, newer than the headers of Debian 12
         "Signals.MaskBytes", // sizeof of the kernel's sigset_t, which libc's is not
         "AttributeProbe.Mappings",
         "DeliveredPositions",
