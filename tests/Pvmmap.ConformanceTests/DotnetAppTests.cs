@@ -50,6 +50,39 @@ public sealed class DotnetAppTests(Theatre theatre) : Scene(theatre)
         AssertWorks(app);
     }
 
+    public static TheoryData<Mode, bool, bool> Views => new MatrixTheoryData<Mode, bool, bool>([Mode.Copy, Mode.Move], [false, true], [false, true]);
+
+    /// <summary>Each is mapped with MADV_DONTFORK.</summary>
+    [Theory]
+    [MemberData(nameof(Views))]
+    public void A_view_of_a_memory_mapped_file_arrives_like_any_other_memory(Mode mode, bool ofFile, bool copyOnWrite)
+    {
+        Actor app = NewActor(Theatre.DotnetApp);
+        Puppet target = NewPuppet();
+        ulong at = app.Number($"view {Length} {(ofFile ? 1 : 0)} {(copyOnWrite ? 1 : 0)}");
+        app.Fill(at, Length, 1);
+        Vma view = Assert.Single(Smaps.Within(app.Pid, at, Length));
+        Assert.True(view.Has("dc"), $"{view}: {view.Flags}");
+        MmapResult result = Call(app, target, at, Length, flags: mode.Flag());
+        AssertCompletes(result);
+        target.AssertContent(result.Address, Length, 1);
+        Vma arrived = Assert.Single(Smaps.Within(target.Pid, result.Address, Length));
+        Assert.Equal((view.Permissions, view.Inode), (arrived.Permissions, arrived.Inode));
+        Assert.False(arrived.Has("dc"));
+        target.Fill(result.Address, MiB, 2);
+        if (mode == Mode.Copy)
+        {
+            app.AssertContent(at, MiB, copyOnWrite ? 1u : 2);
+            Assert.True(Assert.Single(Smaps.Within(app.Pid, at, Length)).Has("dc"), "the source has lost its flag");
+        }
+        else
+        {
+            // The runtime may have mapped something of its own there meanwhile.
+            Assert.DoesNotContain(Smaps.Within(app.Pid, at, Length), vma => vma.Inode == view.Inode);
+        }
+        AssertWorks(app);
+    }
+
     [Fact]
     public void A_managed_array_is_replaced_under_the_collector()
     {

@@ -93,6 +93,13 @@ internal sealed class Assortment
         Fill(at, Piece);
         at = Map(Memfd("memfd", 0, Piece), Piece, MapFlags.Shared);
         Fill(at, Piece);
+        // as .NET maps the views of a MemoryMappedFile
+        at = Map(Memfd("view", 0, Piece), Piece, MapFlags.Shared);
+        Fill(at, Piece);
+        _space.Must(_space.Advise(at, Piece, Madv.DontFork), "madvise");
+        at = Map(Memfd("private view", 0, Piece), Piece, MapFlags.Private);
+        Change(at);
+        _space.Must(_space.Advise(at, Piece, Madv.DontFork), "madvise");
         Change(Map(Memfd("private memfd", 0, Piece), Piece, MapFlags.Private));
         long segment = _space.Must(_space.Syscall(Sys.shmget, 0, (long)Piece, 0x380), "shmget");
         at = _next;

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.IO.MemoryMappedFiles;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using Pvmmap.ConformanceTests.Stage;
@@ -44,6 +45,15 @@ unsafe string Answer(string command, ulong[] n)
             byte[] pinned = GC.AllocateUninitializedArray<byte>((int)n[0] + 4096, pinned: true);
             Kept.Arrays.Add(pinned);
             return $"ok {((ulong)Marshal.UnsafeAddrOfPinnedArrayElement(pinned, 0) + 4095) & ~4095UL}";
+        case "view": // of a file, or of memory alone
+            string path = Path.GetTempFileName();
+            MemoryMappedFile file = n[1] != 0 ? MemoryMappedFile.CreateFromFile(path, FileMode.Open, null, (long)n[0]) : MemoryMappedFile.CreateNew(null, (long)n[0]);
+            File.Delete(path);
+            MemoryMappedViewAccessor view = file.CreateViewAccessor(0, (long)n[0], n[2] != 0 ? MemoryMappedFileAccess.CopyOnWrite : MemoryMappedFileAccess.ReadWrite);
+            Kept.Views.Add((file, view));
+            byte* address = null;
+            view.SafeMemoryMappedViewHandle.AcquirePointer(ref address);
+            return $"ok {(ulong)address}";
         case "fill":
             Pattern.Fill(n[0], n[1], n[2], n[3], n[4]);
             return "ok";
@@ -63,4 +73,5 @@ unsafe string Answer(string command, ulong[] n)
 internal static class Kept
 {
     public static readonly List<byte[]> Arrays = [];
+    public static readonly List<(MemoryMappedFile File, MemoryMappedViewAccessor View)> Views = [];
 }
