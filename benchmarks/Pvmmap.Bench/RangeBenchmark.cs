@@ -2,13 +2,18 @@ using Pvmmap.Cli;
 
 namespace Pvmmap.Bench;
 
-/// <summary>A small range of a large process beside the same range of a small process: the cost of a call follows the range, not the source.</summary>
+/// <summary>
+/// A small range of a large process beside the same range of a small process: the cost of a call follows the range, not the source. And small
+/// ranges that are copied at once beside the same ranges delivered later.
+/// </summary>
 internal sealed class RangeBenchmark : IBenchmark
 {
-    private const ulong MiB = 1UL << 20, GiB = 1UL << 30;
+    private const ulong KiB = 1UL << 10, MiB = 1UL << 20, GiB = 1UL << 30;
     private const ulong Range = 64 * MiB, Large = 4 * GiB;
     private const double TimesOfSmall = 3;
     private const int Rounds = 15;
+
+    private static readonly ulong[] s_small = [4 * KiB, 64 * KiB, 256 * KiB, 512 * KiB, 1 * MiB];
 
     private readonly List<Series> _series = [];
     private readonly List<string> _notes = [];
@@ -37,14 +42,29 @@ internal sealed class RangeBenchmark : IBenchmark
         say("filling 4 GiB");
         ulong ofSmall = Fill(small, Range), ofLarge = Fill(large, Large) + (Large / 2);
         List<TimeSpan> smalls = [], larges = [];
+        (List<TimeSpan> AtOnce, List<TimeSpan> Later)[] tiny = [.. s_small.Select(_ => (new List<TimeSpan>(), new List<TimeSpan>()))];
         for (int round = 0; round <= Rounds; round++)
         {
             interrupted.ThrowIfCancellationRequested();
             say($"round {round} of {Rounds}");
-            TimeSpan one = Call(small, ofSmall, target), other = Call(large, ofLarge, target);
+            TimeSpan one = Call(small, ofSmall, Range, target), other = Call(large, ofLarge, Range, target);
+            foreach ((ulong length, (List<TimeSpan> atOnce, List<TimeSpan> later)) in s_small.Zip(tiny))
+            {
+                TimeSpan first = Call(large, ofLarge, length, target, MmapFlags.Populate), second = Call(large, ofLarge, length, target, MmapFlags.Lazy);
+                if (round == 0) continue;
+                atOnce.Add(first);
+                later.Add(second);
+            }
+
             if (round == 0) continue;
             smalls.Add(one);
             larges.Add(other);
+        }
+
+        foreach ((ulong length, (List<TimeSpan> atOnce, List<TimeSpan> later)) in s_small.Zip(tiny))
+        {
+            _series.Add(new Series($"{Figures.Bytes(length)} of 4 GiB", "process_vm_mmap, PVMMAP_POPULATE", "call", Spread.Of(atOnce)));
+            _series.Add(new Series($"{Figures.Bytes(length)} of 4 GiB", "process_vm_mmap, PVMMAP_LAZY", "call", Spread.Of(later)));
         }
 
         Spread ofSmallOne = Spread.Of(smalls), ofLargeOne = Spread.Of(larges);
@@ -60,11 +80,12 @@ internal sealed class RangeBenchmark : IBenchmark
         return at;
     }
 
-    private static TimeSpan Call(WorkerProcess source, ulong address, WorkerProcess target)
+    private static TimeSpan Call(WorkerProcess source, ulong address, ulong length, WorkerProcess target, MmapFlags fill = MmapFlags.None)
     {
-        MmapResult result = ProcessVm.MmapBetween(source.Pid, target.Pid, address, Range, target.Reserve(Range), MmapFlags.Fixed);
+        MmapResult result = ProcessVm.MmapBetween(source.Pid, target.Pid, address, length, target.Reserve(length), MmapFlags.Fixed | fill);
         using (result.Duplication)
         {
+            result.Duplication.Finish();
             result.Duplication.Wait(TimeSpan.FromMinutes(1));
             if (result.Duplication.State != DuplicationState.Complete) throw new IOException($"bench: the fill ended as {result.Duplication.State}");
         }

@@ -12,12 +12,19 @@ namespace Pvmmap;
 internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, ulong destination, MmapFlags flags)
 {
     private const int Attempts = 8;
+
+    /// <summary>Bytes up to which a range is copied at once: so many cost half of what it takes to deliver them later (./bench range).</summary>
+    private const ulong Tiny = 512 << 10;
+
     private static readonly int Self = Environment.ProcessId;
 
     private readonly long startedAt = Stopwatch.GetTimestamp();
     private readonly List<string> notes = [];
     private TimeSpan sourceStopTime, targetStopTime;
     private bool sharesSource;
+
+    /// <summary>The content is copied before the call returns, because that is less work than to deliver it later.</summary>
+    private bool copies;
     private TracerProcess? tracer;
     private SentinelProcess? sentinel;
 
@@ -37,8 +44,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         Step.Reached(CallStep.Checked);
         try
         {
+            copies = IsBestCopied(plan);
             // It becomes a program of its own while the rest is made ready.
-            sentinel = SentinelProcess.Start(Tracer, targetPid);
+            if (!copies) sentinel = SentinelProcess.Start(Tracer, targetPid);
             if (IsMove || (plan.MustStandStill && !IsWithinOne)) return HoldStill(from, to, plan);
             using HolderProcess holder = Take(from, ref plan);
             // Seen only now for what it is: huge pages of a file.
@@ -148,7 +156,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private HolderProcess? Duplicate(Participant from, StoppedProcess? stopped, ref SourcePlan plan)
     {
         if (stopped is not null) plan = SourcePlan.FromSmaps(sourcePid, source);
-        HolderProcess? holder = stopped is null ? Take(from, ref plan) : Snapshot.Take(stopped, plan, Tracer, mayGoOn: false);
+        HolderProcess? holder = stopped is null ? Take(from, ref plan) : Snapshot.Take(stopped, plan, Tracer, mayGoOn: false, mayServe: true);
         if (stopped is not null && holder is not null && Cut.Read(holder, source) is { } cut) plan = cut;
         if (!IsMove || !plan.IsSealed) return holder;
         holder?.Dispose();
@@ -175,7 +183,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         int refusals = 0;
         for (int attempt = 0; attempt < Attempts; attempt++)
         {
-            HolderProcess? holder = sourcePid == Self ? Snapshot.TakeOwn(plan, Tracer, from.IsUnderSeccomp) : TakeStopped(from, plan);
+            HolderProcess? holder = sourcePid == Self ? Snapshot.TakeOwn(plan, Tracer, mayServe: !copies && !from.IsUnderSeccomp) : TakeStopped(from, plan);
             if (holder is null)
             {
                 CompleteFillsIntoSource(ref refusals);
@@ -208,7 +216,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         using StoppedProcess stopped = StoppedProcess.Stop(Tracer, from.Pidfd, sourcePid, everyThread: true, default);
         try
         {
-            return Snapshot.Take(stopped, plan, Tracer, mayGoOn: true);
+            return Snapshot.Take(stopped, plan, Tracer, mayGoOn: true, mayServe: !copies);
         }
         finally
         {
@@ -270,11 +278,18 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     // Within one process it is a duplicate whose original is unmapped: source and target cannot stand still one after the other.
     private bool IsMove => flags.HasFlag(MmapFlags.Move) && !IsWithinOne;
 
+    // To read what is swapped out would cost more, and more than the call may.
+    private bool IsBestCopied(SourcePlan plan)
+    {
+        if (source.Length > Tiny || (flags & (MmapFlags.Move | MmapFlags.Lazy)) != 0 || !plan.IsAnonymous) return false;
+        return !Pagemap.Read(sourcePid, source).Exists(page => page.Swapped);
+    }
+
     private bool IsWithinOne => sourcePid == targetPid;
 
     private void ConfirmSentinel()
     {
-        if (!sentinel!.HasStarted(out string? alone))
+        if (sentinel is not null && !sentinel.HasStarted(out string? alone))
         {
             notes.Add(alone!);
             LeaveSentinel();
@@ -331,7 +346,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         if (sharesSource) reason = userfaultfd?.Restriction ?? reason;
         if (userfaultfd is null || (sharesSource && userfaultfd.Restriction is not null))
         {
-            notes.Add(reason!);
+            if (!copies) notes.Add(reason!);
             region.MakeWritable(target);
             written += PlainCopy.Fill(holder, plan, target, region);
             region.Dress(target);

@@ -73,6 +73,46 @@ public sealed class SmallRangeTests(Theatre theatre) : Scene(theatre)
         AssertContents(source, rest);
     }
 
+    public static TheoryData<Way, ulong> TinyCalls => new MatrixTheoryData<Way, ulong>(Enum.GetValues<Way>(), [1, 128]);
+
+    [Theory]
+    [MemberData(nameof(TinyCalls))]
+    public void A_tiny_range_is_in_place_when_the_call_returns(Way way, ulong pages)
+    {
+        (AddressSpace source, AddressSpace target) = Pair(way);
+        ulong at = MapFilled(source, (pages + 1) * Page, 1), place = MapFilled(target, pages * Page, 2);
+        MmapResult result = Call(source, target, at, pages * Page, place, MmapFlags.Fixed);
+        Assert.Equal(DuplicationState.Complete, result.Duplication.State);
+        Assert.Equal((0, 0), (result.Duplication.GuardianPid, result.Duplication.SentinelPid));
+        Assert.Empty(result.Notes);
+        source.Fill(at, pages * Page, 3);
+        target.AssertContent(place, pages * Page, 1);
+        target.Fill(place, pages * Page, 4);
+        source.AssertContent(at, pages * Page, 3);
+        source.AssertContent(at + pages * Page, Page, 1, pages);
+        // PVMMAP_LAZY is what was asked for, whatever the size.
+        MmapResult lazy = Call(source, target, at, pages * Page, flags: MmapFlags.Lazy);
+        Assert.Equal(DuplicationState.Lazy, lazy.Duplication.State);
+        target.AssertContent(lazy.Address, pages * Page, 3);
+        lazy.Duplication.Finish();
+        AssertCompletes(lazy);
+    }
+
+    [Fact]
+    public void A_tiny_range_with_holes_keeps_them()
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.Map(32 * Page);
+        source.Fill(at + 3 * Page, 2 * Page, 1, 3);
+        source.Touch(at + 8 * Page, Page);
+        MmapResult result = Call(source, target, at, 32 * Page);
+        AssertCompletes(result);
+        Assert.Equal(2 * Page, Smaps.Resident(target.Pid, result.Address, 32 * Page));
+        target.AssertContent(result.Address + 3 * Page, 2 * Page, 1, 3);
+        Assert.Equal(30UL, target.Examine(result.Address, 32 * Page, 1).Zero);
+        Assert.Equal(3 * Page, Smaps.Resident(source.Pid, at, 32 * Page));
+    }
+
     /// <summary>Of several kinds, apart from each other; each has content in its last 2 MiB. The last is kept from children already.</summary>
     private static ulong[] LargeMappings(Puppet source)
     {

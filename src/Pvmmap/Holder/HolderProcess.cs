@@ -311,7 +311,11 @@ internal sealed unsafe class HolderProcess : IDisposable
         try
         {
             control.Page.HolderPid = pid;
-            if (socket is null) return control;
+            if (socket is null)
+            {
+                Step.ControlMade(control.File!);
+                return control;
+            }
             PageRange probes = Introduce(control, socket, pid, sharedSource, sourcePid, parts);
             AwaitStart(control, socket, pidfd, pid, sourcePid, probes, remnants, out attributes);
             return control;

@@ -9,20 +9,20 @@ namespace Pvmmap.Source;
 internal static class Snapshot
 {
     /// <summary>Takes from this process, null if a userfaultfd guards part of the range. As with fork(), a page that another thread is writing right now lands on one side or the other.</summary>
-    public static HolderProcess? TakeOwn(SourcePlan plan, TracerProcess tracer, bool underSeccomp)
+    public static HolderProcess? TakeOwn(SourcePlan plan, TracerProcess tracer, bool mayServe)
     {
         using OwnProcess own = new();
         if (UserfaultfdProbe.IsGuarded(own, tracer, plan)) return null;
         Step.Reached(CallStep.RangeProbed);
         using ForkAdvice advice = new(own, plan);
-        return HolderProcess.ForkThisProcess(tracer, plan.Range, mayServe: !underSeccomp);
+        return HolderProcess.ForkThisProcess(tracer, plan.Range, mayServe);
     }
 
     /// <summary>
     /// Takes from a process whose threads all stand still, and lets it go on then if it <paramref name="mayGoOn"/> and is not under seccomp. Null if a
-    /// userfaultfd guards part of the range.
+    /// userfaultfd guards part of the range. A holder that is not to serve stays under the tracer, and none of its code is needed.
     /// </summary>
-    public static HolderProcess? Take(StoppedProcess source, SourcePlan plan, TracerProcess tracer, bool mayGoOn)
+    public static HolderProcess? Take(StoppedProcess source, SourcePlan plan, TracerProcess tracer, bool mayGoOn, bool mayServe)
     {
         if (UserfaultfdProbe.IsGuarded(source, tracer, plan)) return null;
         Step.Reached(CallStep.RangeProbed);
@@ -33,7 +33,7 @@ internal static class Snapshot
             child = source.ForkUnseen();
         }
         if (mayGoOn && !source.IsUnderSeccomp) source.Dispose();
-        return HolderProcess.Start(child, plan.Range, frozen: source.IsUnderSeccomp);
+        return HolderProcess.Start(child, plan.Range, frozen: !mayServe || source.IsUnderSeccomp);
     }
 
     /// <summary>

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Runtime.InteropServices;
 using Pvmmap.Holder;
 using Pvmmap.Procfs;
@@ -19,7 +18,10 @@ internal static class PlainCopy
     {
         ulong done = 0;
         foreach (PageRange run in plan.AnonymousRuns)
-            done += Copy(holder.Pid, run, target, region.At(run).Start, entry => true, skipZeros: true);
+        {
+            using Original original = new(holder.Pid, isHolder: true);
+            done += Copy(original, run, target, region.At(run).Start, entry => true, skipZeros: true);
+        }
         return done;
     }
 
@@ -37,7 +39,8 @@ internal static class PlainCopy
         {
             if (piece.Kind is not (MemoryKind.PrivateFile or MemoryKind.PrivateHugePages)) continue;
             // A page of a file may well be overwritten with zeros.
-            done += Copy(Owner(holder, sourcePid, piece), piece.Range, target, region.At(piece.Range).Start, IsChanged, skipZeros: piece.Kind == MemoryKind.PrivateHugePages);
+            using Original original = Owner(holder, sourcePid, piece);
+            done += Copy(original, piece.Range, target, region.At(piece.Range).Start, IsChanged, skipZeros: piece.Kind == MemoryKind.PrivateHugePages);
         }
         return done;
     }
@@ -45,11 +48,11 @@ internal static class PlainCopy
     /// <summary>Whether the source has pages of its own in a piece.</summary>
     public static bool HasChanged(HolderProcess holder, int sourcePid, SourcePiece piece)
     {
-        using FileStream pagemap = Open(Owner(holder, sourcePid, piece), "pagemap");
+        using Original original = Owner(holder, sourcePid, piece);
         ulong[] entries = new ulong[BatchPages];
         for (ulong at = piece.Range.Start; at < piece.Range.End; at += BatchPages * PageRange.PageSize)
         {
-            foreach (ulong entry in Read(pagemap, at, piece.Range.End, entries))
+            foreach (ulong entry in original.Entries(at, piece.Range.End, entries))
             {
                 if (IsPopulated(new PagemapEntry(entry)) && IsChanged(new PagemapEntry(entry))) return true;
             }
@@ -57,29 +60,27 @@ internal static class PlainCopy
         return false;
     }
 
-    private static int Owner(HolderProcess holder, int sourcePid, SourcePiece piece) => piece.MustStandStill ? sourcePid : holder.Pid;
+    private static Original Owner(HolderProcess holder, int sourcePid, SourcePiece piece) =>
+        piece.MustStandStill ? new Original(sourcePid, isHolder: false) : new Original(holder.Pid, isHolder: true);
 
     private static bool IsPopulated(PagemapEntry entry) => entry.Present || entry.Swapped;
 
     private static bool IsChanged(PagemapEntry entry) => !entry.FileOrShared;
 
-    private static ulong Copy(int pid, PageRange range, IProcessCalls target, ulong destination, Func<PagemapEntry, bool> isWanted, bool skipZeros)
+    private static ulong Copy(Original original, PageRange range, IProcessCalls target, ulong destination, Func<PagemapEntry, bool> isWanted, bool skipZeros)
     {
-        using FileStream memory = Open(pid, "mem"), pagemap = Open(pid, "pagemap");
         ulong[] entries = new ulong[BatchPages];
         byte[] content = new byte[Page];
         ulong done = 0;
         for (ulong batch = range.Start; batch < range.End; batch += BatchPages * PageRange.PageSize)
         {
             ulong address = batch;
-            foreach (ulong value in Read(pagemap, batch, range.End, entries))
+            foreach (ulong value in original.Entries(batch, range.End, entries))
             {
                 PagemapEntry entry = new(value);
                 if (IsPopulated(entry) && isWanted(entry))
                 {
-                    // mem, unlike process_vm_readv, also reads what the source had protected against itself.
-                    memory.Position = (long)address;
-                    ReadPage(memory, content, pid, address);
+                    original.ReadPage(content, address);
                     if (!skipZeros || content.AsSpan().ContainsAnyExcept((byte)0))
                     {
                         target.Write(destination + (address - range.Start), content);
@@ -92,28 +93,64 @@ internal static class PlainCopy
         return done;
     }
 
-    private static Span<ulong> Read(FileStream pagemap, ulong start, ulong end, ulong[] entries)
+    /// <summary>The process that has the pages as they are to be: the holder, or the source while it stands still.</summary>
+    private sealed class Original(int pid, bool isHolder) : IDisposable
     {
-        int pages = (int)Math.Min((ulong)entries.Length, (end - start) / PageRange.PageSize);
-        Span<ulong> read = entries.AsSpan(0, pages);
-        pagemap.Position = (long)(start / PageRange.PageSize * sizeof(ulong));
-        pagemap.ReadExactly(MemoryMarshal.AsBytes(read));
-        return read;
-    }
+        private readonly ProcFile memory = Open(pid, isHolder, "mem");
+        private readonly ProcFile pagemap = Open(pid, isHolder, "pagemap");
 
-    private static void ReadPage(FileStream memory, Span<byte> page, int pid, ulong address)
-    {
-        try
+        /// <summary>What pagemap says of the pages from <paramref name="start"/> on, up to the end or as many as there is room for.</summary>
+        public Span<ulong> Entries(ulong start, ulong end, ulong[] room)
         {
-            memory.ReadExactly(page);
+            Span<ulong> entries = room.AsSpan(0, (int)Math.Min((ulong)room.Length, (end - start) / PageRange.PageSize));
+            Span<byte> bytes = MemoryMarshal.AsBytes(entries);
+            for (int length = 0; length < bytes.Length;)
+            {
+                int got = pagemap.Read(bytes[length..], (start / PageRange.PageSize * sizeof(ulong)) + (ulong)length);
+                if (got == 0) throw Gone();
+                length += got;
+            }
+            return entries;
         }
-        catch (IOException)
+
+        /// <summary>Reads a page; mem, unlike process_vm_readv, also reads what the source had protected against itself.</summary>
+        public void ReadPage(Span<byte> page, ulong address)
         {
-            throw new PvmmapException(Errno.EFAULT, "copy the range", pid, new PageRange(address, address + PageRange.PageSize),
-                "a page there cannot be read: a guard page, or broken memory");
+            int got;
+            try
+            {
+                got = memory.Read(page, address);
+            }
+            catch (PvmmapException e) when (e.Errno is Errno.EIO or Errno.EFAULT)
+            {
+                throw new PvmmapException(Errno.EFAULT, "copy the range", pid, new PageRange(address, address + PageRange.PageSize),
+                    "a page there cannot be read: a guard page, or broken memory");
+            }
+            // Of a process that has ended the memory is empty.
+            if (got != page.Length) throw Gone();
+        }
+
+        private PvmmapException Gone() => Gone(pid, isHolder);
+
+        private static PvmmapException Gone(int pid, bool isHolder) =>
+            new(isHolder ? Errno.EAGAIN : Errno.ESRCH, "copy the range", pid, hint: isHolder ? "the process that held the pages was killed" : "the source has ended");
+
+        private static ProcFile Open(int pid, bool isHolder, string name)
+        {
+            try
+            {
+                return ProcFile.Open(pid, name);
+            }
+            catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+            {
+                throw Gone(pid, isHolder);
+            }
+        }
+
+        public void Dispose()
+        {
+            memory.Dispose();
+            pagemap.Dispose();
         }
     }
-
-    private static FileStream Open(int pid, string name) =>
-        new(string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/{name}"), FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
 }

@@ -4,10 +4,12 @@ using Pvmmap.Holder;
 namespace Pvmmap.ConformanceTests.Survival;
 
 /// <summary>One cell of the matrix: what is done, how far it gets, and who is killed then.</summary>
-public sealed record Cell(bool Move, Way Way, string Step, Victim Victim)
+public sealed record Cell(Deal Deal, Way Way, string Step, Victim Victim)
 {
-    /// <summary>Pages of the range: three batches of the background fill, and three pieces alike.</summary>
-    public const ulong Pages = 192;
+    public bool Move => Deal == Deal.Move;
+
+    /// <summary>Pages of the range: three batches of the background fill, and three pieces alike. Or so few that they are copied at once.</summary>
+    public ulong Pages => Deal == Deal.TinyCopy ? 48UL : 192;
 
     internal CallStep CallStep => Enum.TryParse(Step, out CallStep step) ? step : CallStep.None;
 
@@ -38,7 +40,7 @@ public sealed record Cell(bool Move, Way Way, string Step, Victim Victim)
     public ulong Pieces => CallStep == CallStep.FirstPieceInPlace || (Deed is null && Variant % 2 == 1) ? 3UL : 1;
 
     /// <summary>The fill waits, so that its victims are there; it goes on when they have been killed.</summary>
-    private bool IsLazy => CallStep != CallStep.None || Deed is not null || NeedsHolderDead;
+    private bool IsLazy => Deal != Deal.TinyCopy && (CallStep != CallStep.None || Deed is not null || NeedsHolderDead);
 
     /// <summary>Nobody of ours is left who could turn what is missing into SIGBUS.</summary>
     internal bool LosesAll => Victim == Victim.Both || (NeedsHolderDead && Victim == Victim.Guardian);
@@ -52,43 +54,62 @@ public sealed record Cell(bool Move, Way Way, string Step, Victim Victim)
         [.. Enum.GetValues<Victim>().Where(victim => victim != (way == Way.Push ? Victim.Source : way == Way.Pull ? Victim.Target : (Victim)(-1)))];
 
     /// <summary>The steps that such a call and its fill have, in order.</summary>
-    public static IReadOnlyList<string> Steps(bool move, Way way) =>
+    public static IReadOnlyList<string> Steps(Deal deal, Way way) =>
     [
-        .. Enum.GetValues<CallStep>().Where(step => step != CallStep.None && Has(move, way, step)).Select(step => step.ToString()),
-        .. Enum.GetValues<FillStep>().Where(step => step != FillStep.None && Has(move, step)).Select(step => step.ToString()),
+        .. Enum.GetValues<CallStep>().Where(step => step != CallStep.None && Has(deal, way, step)).Select(step => step.ToString()),
+        .. Enum.GetValues<FillStep>().Where(step => step != FillStep.None && Has(deal, step)).Select(step => step.ToString()),
     ];
 
     /// <summary>The whole matrix.</summary>
     public static IReadOnlyList<Cell> All() =>
     [
-        .. from move in (bool[])[false, true]
+        .. from deal in Enum.GetValues<Deal>()
            from way in Enum.GetValues<Way>()
-           from step in Steps(move, way)
+           from step in Steps(deal, way)
            from victim in Victims(way)
-           select new Cell(move, way, step, victim),
+           select new Cell(deal, way, step, victim),
     ];
 
-    private static bool Has(bool move, Way way, CallStep step) => step switch
+    private static bool Has(Deal deal, Way way, CallStep step) => step switch
     {
+        // Nobody serves.
+        CallStep.ControlSent or CallStep.HolderReady or CallStep.ImageMapped or CallStep.ImageLoaded or CallStep.HolderLaunched
+            when deal == Deal.TinyCopy && way != Way.Push => false,
+        CallStep.UserfaultfdMade or CallStep.UserfaultfdTaken or CallStep.UserfaultfdClosed or CallStep.RegionRegistered or CallStep.RegionDressed
+            or CallStep.RegionDescribed or CallStep.HolderServes when deal == Deal.TinyCopy => false,
         // Nothing is done from outside in the process that calls.
         CallStep.SourceStopped or CallStep.SourceWayBackWritten or CallStep.SourcePagesMapped or CallStep.SourceCodeWritten or CallStep.SourcePrepared
             or CallStep.IntermediateStarted or CallStep.HolderForked or CallStep.ImageMapped or CallStep.ImageLoaded or CallStep.HolderLaunched => way != Way.Push,
-        CallStep.SourcePagesUnmapped or CallStep.SourceReleased => way != Way.Push && !move,
-        CallStep.MovedSourcePagesUnmapped or CallStep.MovedSourceReleased => way != Way.Push && move,
+        CallStep.SourcePagesUnmapped or CallStep.SourceReleased => way != Way.Push && deal != Deal.Move,
+        CallStep.MovedSourcePagesUnmapped or CallStep.MovedSourceReleased => way != Way.Push && deal == Deal.Move,
         CallStep.TargetStopped or CallStep.TargetWayBackWritten or CallStep.TargetPagesMapped or CallStep.TargetCodeWritten or CallStep.TargetPrepared
             or CallStep.TargetPagesUnmapped or CallStep.TargetReleased => way != Way.Pull,
-        CallStep.CutRead => !move,
-        CallStep.RelocationSeen => move,
+        CallStep.CutRead => deal != Deal.Move,
+        CallStep.RelocationSeen => deal == Deal.Move,
         _ => true,
     };
 
-    private static bool Has(bool move, FillStep step) => step switch
+    private static bool Has(Deal deal, FillStep step) => step switch
     {
+        _ when deal == Deal.TinyCopy => false,
         FillStep.PageProbed or FillStep.ProbePlaced or FillStep.PageBroughtBack or FillStep.ProbeRestored or FillStep.PlaceReserved or FillStep.CommitRead or FillStep.CommitWritten or FillStep.PieceMoved or FillStep.RangeMoved or FillStep.RangeSettled
-            or FillStep.RelocationPublished or FillStep.PlaceUnmapped or FillStep.GuardianEnded or FillStep.ControlUnmapped or FillStep.ImageWatched => move,
-        FillStep.RestPoisoned => !move,
+            or FillStep.RelocationPublished or FillStep.PlaceUnmapped or FillStep.GuardianEnded or FillStep.ControlUnmapped or FillStep.ImageWatched => deal == Deal.Move,
+        FillStep.RestPoisoned => deal != Deal.Move,
         _ => true,
     };
 
-    public override string ToString() => $"{(Move ? "move" : "copy")}, {Way}, at {Step}, {Victim} killed";
+    public override string ToString() => $"{Deal.ToString().ToLowerInvariant()}, {Way}, at {Step}, {Victim} killed";
+}
+
+/// <summary>What is done with the range.</summary>
+public enum Deal
+{
+    /// <summary>A copy.</summary>
+    Copy,
+
+    /// <summary>A copy of a range that is so small that it is in place when the call returns.</summary>
+    TinyCopy,
+
+    /// <summary>A move.</summary>
+    Move,
 }

@@ -10,11 +10,9 @@ namespace Pvmmap.ConformanceTests.Survival;
 internal sealed partial class CellRun : IDisposable
 {
     private const ulong Page = PageRange.PageSize, SourceAddress = 0x2000_0000_0000, FixedDestination = 0x3000_0000_0000, MovedTo = 0x3100_0000_0000;
-    private const ulong SourceSeed = 1, TargetSeed = 2, Length = Cell.Pages * Page;
+    private const ulong SourceSeed = 1, TargetSeed = 2;
     private const ulong DeedPage = 32, DeedPages = 64;
     private const int StraySeconds = 5;
-
-    private static readonly PageRange s_sourceRange = new(SourceAddress, SourceAddress + Length), s_fixedRange = new(FixedDestination, FixedDestination + Length);
 
     private readonly Theatre _theatre;
     private readonly Cell _cell;
@@ -40,11 +38,11 @@ internal sealed partial class CellRun : IDisposable
         _cell = cell;
         if (cell.Way != Way.Push) _source = MakeSource();
         if (cell.Way != Way.Pull) _target = MakeTarget();
-        if (_source is not null) _sourceBefore = (ProcessSnapshot.TakeAtRest(_source.Pid), ProcessSnapshot.Take(_source.Pid, s_sourceRange));
-        if (_target is not null) _targetBefore = (ProcessSnapshot.TakeAtRest(_target.Pid), ProcessSnapshot.Take(_target.Pid, s_fixedRange));
+        if (_source is not null) _sourceBefore = (ProcessSnapshot.TakeAtRest(_source.Pid), ProcessSnapshot.Take(_source.Pid, SourceRange));
+        if (_target is not null) _targetBefore = (ProcessSnapshot.TakeAtRest(_target.Pid), ProcessSnapshot.Take(_target.Pid, FixedRange));
         _arguments =
         [
-            theatre.Door, $"{_source?.Pid ?? 0}", $"{_target?.Pid ?? 0}", $"0x{SourceAddress:x}", $"{Cell.Pages}", $"{cell.Pieces}",
+            theatre.Door, $"{_source?.Pid ?? 0}", $"{_target?.Pid ?? 0}", $"0x{SourceAddress:x}", $"{_cell.Pages}", $"{cell.Pieces}",
             $"0x{(IsFixed ? FixedDestination : 0):x}", $"0x{(ulong)cell.Flags:x}", $"{cell.CallStep}", $"{(StopsLater ? FillStep.None : cell.FillStep)}",
         ];
         _caller = new SteppedCaller(theatre, Mark(theatre.Start(["unshare", "--uts", SteppedCaller.Program, .. _arguments])));
@@ -53,6 +51,12 @@ internal sealed partial class CellRun : IDisposable
 
     /// <summary>Steps that the call itself may pass too: the stop is set when it has returned.</summary>
     private bool StopsLater => _cell.Deed is not null || _cell.NeedsHolderDead;
+
+    private ulong Length => _cell.Pages * Page;
+
+    private PageRange SourceRange => new(SourceAddress, SourceAddress + Length);
+
+    private PageRange FixedRange => new(FixedDestination, FixedDestination + Length);
 
     private bool IsFixed => _cell.Flags.HasFlag(MmapFlags.Fixed);
 
@@ -68,7 +72,7 @@ internal sealed partial class CellRun : IDisposable
 
     /// <summary>How to do it by hand.</summary>
     public string Reproduction =>
-        $"{_cell}: source and target are puppets with {Cell.Pages} pages in {_cell.Pieces} mappings at 0x{SourceAddress:x}, 0x{FixedDestination:x}; then\n"
+        $"{_cell}: source and target are puppets with {_cell.Pages} pages in {_cell.Pieces} mappings at 0x{SourceAddress:x}, 0x{FixedDestination:x}; then\n"
         + $"    {SteppedCaller.Program} {string.Join(' ', _arguments)}";
 
     public string Play()
@@ -283,17 +287,17 @@ internal sealed partial class CellRun : IDisposable
         bool released = there.Count == 0;
         if (!released)
         {
-            if (RemoteContent.Examine(SourcePid, SourceAddress, Cell.Pages, SourceSeed, 0) is not { } seen) return Bad("a page of the source does not come");
+            if (RemoteContent.Examine(SourcePid, SourceAddress, _cell.Pages, SourceSeed, 0) is not { } seen) return Bad("a page of the source does not come");
             // A caller's runtime may have mapped something else there at once.
             if (_source is null && seen.Good == 0) released = true;
-            else if (seen.Good != Cell.Pages) return Bad($"the source has {seen}");
+            else if (seen.Good != _cell.Pages) return Bad($"the source has {seen}");
         }
         if (_source is null)
         {
             if (Remnants(SourcePid) is { Length: > 0 } mappings) _left = $":\n{mappings}";
             return (released ? Outcome.Complete : Outcome.AsFound) + (_left is null ? "" : Outcome.Remnants);
         }
-        string difference = released ? Difference(_sourceBefore.Others, s_sourceRange) : Difference(_sourceBefore.Whole);
+        string difference = released ? Difference(_sourceBefore.Others, SourceRange) : Difference(_sourceBefore.Whole);
         if (IsTwoPages(difference)) return Outcome.TwoPages;
         if (_cell.Move && IsOurs(difference)) _left = $":\n{difference}";
         if (_left is not null) return (released ? Outcome.Complete : Outcome.AsFound) + Outcome.Remnants;
@@ -348,7 +352,7 @@ internal sealed partial class CellRun : IDisposable
             if (RemoteContent.Examine(TargetPid, address, pages, SourceSeed, firstPage) is not { } seen) return Bad("a page of the target does not come");
             if (seen.Zero + seen.Wrong > 0)
             {
-                bool old = IsFixed && RemoteContent.Examine(TargetPid, at, Cell.Pages, TargetSeed, 0) is { } before && before.Good == Cell.Pages;
+                bool old = IsFixed && RemoteContent.Examine(TargetPid, at, _cell.Pages, TargetSeed, 0) is { } before && before.Good == _cell.Pages;
                 return old ? Outcome.AsFound : Bad($"the target has {seen}");
             }
             good += seen.Good;
@@ -360,16 +364,16 @@ internal sealed partial class CellRun : IDisposable
     /// <summary>Where the content lies after what the target did; what it dropped may be zeros, what it unmapped is not there.</summary>
     private List<(ulong Address, ulong Pages, ulong FirstPage)> Sections(ulong at)
     {
-        if (_cell.Deed is not ("remap" or "drop" or "unmap")) return [(at, Cell.Pages, 0)];
+        if (_cell.Deed is not ("remap" or "drop" or "unmap")) return [(at, _cell.Pages, 0)];
         const ulong behind = DeedPage + DeedPages;
-        List<(ulong, ulong, ulong)> sections = [(at, DeedPage, 0), (at + behind * Page, Cell.Pages - behind, behind)];
+        List<(ulong, ulong, ulong)> sections = [(at, DeedPage, 0), (at + behind * Page, _cell.Pages - behind, behind)];
         if (_cell.Deed == "remap") sections.Add((MovedTo, DeedPages, DeedPage));
         return sections;
     }
 
     private string? ChildState(ulong at)
     {
-        if (RemoteContent.Examine(_child, at, Cell.Pages, SourceSeed, 0) is not { } seen) return Bad("a page of the target's child does not come");
+        if (RemoteContent.Examine(_child, at, _cell.Pages, SourceSeed, 0) is not { } seen) return Bad("a page of the target's child does not come");
         if (_cell.LosesAll && _cell.FillStep == FillStep.ForkRead && seen is { Wrong: 0, Zero: > 0 }) return Outcome.ChildZeros;
         return seen.Zero + seen.Wrong > 0 ? Bad($"the target's child has {seen}") : null;
     }

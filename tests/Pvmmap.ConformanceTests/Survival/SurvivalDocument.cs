@@ -14,7 +14,7 @@ internal static class SurvivalDocument
 
         Written by `./test --full` (SurvivalMatrixTests) from what it saw. A test build of the library and of the freestanding code (`./build steps`) stops at each numbered step;
         there the victim is killed with SIGKILL, and the others go on. Then the test looks at everything: every page of source and target, their mappings, descriptors, threads and registers against
-        those before, that nobody is stopped or traced, and that after 5 seconds no process of ours is left. The range has 192 pages, in one mapping or three, and goes over content or to a free place.
+        those before, that nobody is stopped or traced, and that after 5 seconds no process of ours is left. The range has 192 pages, a tiny one 48, in one mapping or three, and goes over content or to a free place.
 
         ## The rule, which was there first
         | victim | what may come of it |
@@ -37,26 +37,28 @@ internal static class SurvivalDocument
             .Append(" on are the fill's, made by holder and guardian.\n\n| step | |\n|---|---|\n");
         foreach (string step in Enum.GetNames<CallStep>().Skip(1)) AppendStep($"{nameof(CallStep)}.{step}", step);
         foreach (string step in Enum.GetNames<FillStep>().Skip(1)) AppendStep($"{nameof(FillStep)}.{step}", step);
-        foreach (bool move in (bool[])[false, true])
+        foreach (Deal deal in Enum.GetValues<Deal>())
         {
-            foreach (Way way in Enum.GetValues<Way>()) AppendTable(text, move, way, outcomes);
+            foreach (Way way in Enum.GetValues<Way>()) AppendTable(text, deal, way, outcomes);
         }
         File.WriteAllText(path, text.ToString());
 
         void AppendStep(string key, string step) => text.Append(CultureInfo.InvariantCulture, $"| {step} | {meanings[key]} |\n");
     }
 
-    private static void AppendTable(StringBuilder text, bool move, Way way, IReadOnlyDictionary<Cell, string> outcomes)
+    private static void AppendTable(StringBuilder text, Deal deal, Way way, IReadOnlyDictionary<Cell, string> outcomes)
     {
         IReadOnlyList<Victim> victims = Cell.Victims(way);
-        text.Append(CultureInfo.InvariantCulture, $"\n## {(move ? "Move" : "Copy")}, {Words(way)}\n| step | {string.Join(" | ", victims.Select(victim => Title(way, victim)))} |\n")
+        text.Append(CultureInfo.InvariantCulture, $"\n## {Words(deal)}, {Words(way)}\n| step | {string.Join(" | ", victims.Select(victim => Title(way, victim)))} |\n")
             .Append("|---").Insert(text.Length, "|---", victims.Count).Append("|\n");
-        foreach (string step in Cell.Steps(move, way))
+        foreach (string step in Cell.Steps(deal, way))
         {
-            IEnumerable<string> row = victims.Select(victim => outcomes[new Cell(move, way, step, victim)].Split('\n')[0].Replace('|', '/'));
+            IEnumerable<string> row = victims.Select(victim => outcomes[new Cell(deal, way, step, victim)].Split('\n')[0].Replace('|', '/'));
             text.Append(CultureInfo.InvariantCulture, $"| {step} | {string.Join(" | ", row)} |\n");
         }
     }
+
+    private static string Words(Deal deal) => deal switch { Deal.Copy => "Copy", Deal.TinyCopy => "Copy of a tiny range", _ => "Move" };
 
     private static string Words(Way way) => way switch
     {
