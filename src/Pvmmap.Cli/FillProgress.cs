@@ -32,17 +32,30 @@ internal sealed class FillProgress : IDisposable
     {
         if (Console.IsErrorRedirected) return Wait(fill, () => { }, _interrupted.Token);
 
-        // On standard error, so that what is printed on standard output can be redirected by itself.
-        return Terminal.Error.Progress()
-            .AutoClear(true)
-            .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new DownloadedColumn(), new TransferSpeedColumn(),
-                new RemainingTimeColumn())
-            .Start(progress =>
-            {
-                ProgressTask task = progress.AddTask("filling", maxValue: Math.Max(fill.BytesTotal, 1));
-                return Wait(fill, () => task.Value = fill.BytesTotal - Math.Min(fill.BytesToGo, fill.BytesTotal), _interrupted.Token);
-            });
+        return Show("filling", fill.BytesTotal, task => Wait(fill, () => task.Value = fill.BytesTotal - Math.Min(fill.BytesToGo, fill.BytesTotal), _interrupted.Token));
     }
+
+    /// <summary>Has the pages of a fill that has ended joined to huge pages. Ctrl-C leaves the rest as it is.</summary>
+    /// <returns>Bytes in huge pages; null if it was cut short.</returns>
+    public ulong? Join(Duplication fill)
+    {
+        try
+        {
+            return Console.IsErrorRedirected ? fill.UseHugePages(null, _interrupted.Token)
+                : Show("joining to huge pages", fill.Length, task => fill.UseHugePages(new Report(task), _interrupted.Token));
+        }
+        catch (OperationCanceledException)
+        {
+            return null;
+        }
+    }
+
+    // On standard error, so that what is printed on standard output can be redirected by itself.
+    private static T Show<T>(string what, ulong bytes, Func<ProgressTask, T> work) => Terminal.Error.Progress()
+        .AutoClear(true)
+        .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new DownloadedColumn(), new TransferSpeedColumn(),
+            new RemainingTimeColumn())
+        .Start(progress => work(progress.AddTask(what, maxValue: Math.Max(bytes, 1))));
 
     private static bool Wait(Duplication fill, Action refresh, CancellationToken interrupted)
     {
@@ -53,5 +66,10 @@ internal sealed class FillProgress : IDisposable
         }
 
         return true;
+    }
+
+    private sealed class Report(ProgressTask task) : IProgress<ulong>
+    {
+        void IProgress<ulong>.Report(ulong value) => task.Value = value;
     }
 }

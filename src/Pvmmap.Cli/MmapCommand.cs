@@ -38,16 +38,22 @@ internal static class MmapCommand
         var lazy = new Option<bool>("--lazy") { Description = "Fill on touch only, no background fill; returns at once." };
         var populate = new Option<bool>("--populate") { Description = "Return when every page is in place." };
         var noWait = new Option<bool>("--no-wait") { Description = "Return as soon as the call has; the fill goes on behind it." };
+        var hugePages = new Option<bool>("--huge-pages")
+        {
+            Description = "When every page is in place, have the kernel join them to transparent huge pages (MADV_COLLAPSE, needs CAP_SYS_NICE).",
+        };
         Option<bool> json = CommonOptions.Json();
         var command = new Command(name, description)
         {
-            from, to, range, at, fixedAt, noReplace, lazy, populate, noWait, json,
+            from, to, range, at, fixedAt, noReplace, lazy, populate, noWait, hugePages, json,
         };
         command.Validators.Add(result =>
         {
             bool exact = result.GetValue(fixedAt) || result.GetValue(noReplace);
             if (exact && result.GetResult(at) is null) result.AddError("--fixed and --fixed-noreplace need an address; add --at ADDR");
             if (result.GetValue(lazy) && result.GetValue(populate)) result.AddError("--lazy contradicts --populate; choose one of them");
+            if (result.GetValue(hugePages) && (result.GetValue(lazy) || result.GetValue(noWait)))
+                result.AddError("--huge-pages comes after the fill, for which --lazy and --no-wait do not wait; leave them out");
         });
         command.SetAction(parsed =>
         {
@@ -56,7 +62,7 @@ internal static class MmapCommand
             bool follow = !parsed.GetValue(noWait) && !parsed.GetValue(lazy);
             return Run(
                 name, parsed.GetValue(from), parsed.GetValue(to), parsed.GetValue(range), parsed.GetValue(at) ?? 0, flags, follow,
-                parsed.GetValue(json));
+                parsed.GetValue(hugePages), parsed.GetValue(json));
         });
         return command;
     }
@@ -64,7 +70,7 @@ internal static class MmapCommand
     private static Option<int> Process(string name, string description) =>
         new(name) { Description = description, HelpName = "PID", Required = true, CustomParser = ValueParsers.Pid };
 
-    private static int Run(string name, int from, int to, AddressRange range, ulong at, MmapFlags flags, bool follow, bool json)
+    private static int Run(string name, int from, int to, AddressRange range, ulong at, MmapFlags flags, bool follow, bool hugePages, bool json)
     {
         long start = Stopwatch.GetTimestamp();
         MmapResult result = ProcessVm.MmapBetween(from, to, range.Start, range.Length, at, flags);
@@ -75,8 +81,10 @@ internal static class MmapCommand
         bool followed = progress?.Follow(fill) == true;
         TimeSpan? filledAfter = fill.State == DuplicationState.Complete && followed ? Stopwatch.GetElapsedTime(start) : null;
         DuplicationState state = fill.State;
-        if (json) JsonOutput.Write(Report.From(result, state, filledAfter), JsonOutput.Plain.Report);
-        else if (filledAfter is { } time) Console.Out.WriteLine($"every page in place after {Figures.Duration(time)}");
+        if (!json && filledAfter is { } time) Console.Out.WriteLine($"every page in place after {Figures.Duration(time)}");
+        ulong? joined = hugePages && filledAfter is not null ? progress!.Join(fill) : null;
+        if (json) JsonOutput.Write(Report.From(result, state, filledAfter, joined), JsonOutput.Plain.Report);
+        else if (joined is { } bytes) Console.Out.WriteLine($"{Figures.Bytes(bytes)} in huge pages after {Figures.Duration(Stopwatch.GetElapsedTime(start))}");
 
         if (follow && !followed)
         {
@@ -109,11 +117,12 @@ internal static class MmapCommand
     /// <summary>What --json prints.</summary>
     internal sealed record Report(
         string Address, string DataAddress, ulong Bytes, double CallTimeUs, double SourceStopTimeUs, double TargetStopTimeUs, double? FilledAfterUs,
+        ulong? HugePageBytes,
         int SourcePid, int TargetPid, int HolderPid, string State, IReadOnlyList<string> Notes)
     {
-        public static Report From(MmapResult result, DuplicationState state, TimeSpan? filledAfter) => new(
+        public static Report From(MmapResult result, DuplicationState state, TimeSpan? filledAfter, ulong? hugePageBytes) => new(
             Figures.Hex(result.Address), Figures.Hex(result.DataAddress), result.Length, result.CallTime.TotalMicroseconds,
-            result.SourceStopTime.TotalMicroseconds, result.TargetStopTime.TotalMicroseconds, filledAfter?.TotalMicroseconds,
+            result.SourceStopTime.TotalMicroseconds, result.TargetStopTime.TotalMicroseconds, filledAfter?.TotalMicroseconds, hugePageBytes,
             result.Duplication.SourcePid, result.Duplication.TargetPid, result.Duplication.HolderPid, state.Word(), result.Notes);
     }
 }

@@ -3,6 +3,7 @@ using System.Globalization;
 using Pvmmap.Holder;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
+using Pvmmap.Target;
 
 namespace Pvmmap;
 
@@ -15,11 +16,12 @@ public sealed class Duplication : IDisposable
     internal const string HolderName = "pvmmap-holder";
 
     private readonly ControlMapping control;
-    private readonly FileDescriptor? holder, guardian;
+    private readonly FileDescriptor? holder, guardian, target;
     private readonly Lazy<Task<DuplicationState>> completion;
 
-    internal Duplication(ControlMapping control, FileDescriptor? holder, FileDescriptor? guardian)
+    internal Duplication(ControlMapping control, FileDescriptor? holder, FileDescriptor? guardian, FileDescriptor? target = null)
     {
+        this.target = target;
         this.control = control;
         this.holder = holder;
         this.guardian = guardian;
@@ -83,6 +85,26 @@ public sealed class Duplication : IDisposable
 
     /// <summary>Has a lazy fill go on in the background from now on.</summary>
     public void Finish() => Interlocked.Or(ref control.Page.Command, ControlCommand.FinishNow);
+
+    /// <summary>
+    /// Has the kernel join the target's pages to transparent huge pages, now that they are in place (MADV_COLLAPSE, Linux 6.1): each aligned block that
+    /// has all its pages. Those that belong to no mapping of the target any more, are advised against huge pages or find none free stay as they are.
+    /// </summary>
+    /// <param name="progress">Told how many bytes of the range have been looked at.</param>
+    /// <param name="cancellation">Ends it; what has been joined stays joined.</param>
+    /// <returns>Bytes that are in huge pages.</returns>
+    /// <exception cref="PvmmapException">
+    /// EAGAIN: the fill has not completed, or this is the view of another caller's fill. EPERM: without CAP_SYS_NICE. EOPNOTSUPP, EINVAL: the kernel has no huge pages,
+    /// or no MADV_COLLAPSE. ESRCH: the target has ended.
+    /// </exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public ulong UseHugePages(IProgress<ulong>? progress = null, CancellationToken cancellation = default)
+    {
+        PageRange range = new(Address, Address + Length);
+        if (target is null || State != DuplicationState.Complete)
+            throw new PvmmapException(Errno.EAGAIN, "join pages to huge pages", TargetPid, range, target is null ? "only whoever made the call can do that" : "the fill has not completed");
+        return HugePages.Collapse(target, TargetPid, range, progress, cancellation);
+    }
 
     /// <summary>All fills under way that this process may look at, found by their holders under /proc.</summary>
     public static IReadOnlyList<Duplication> Running()
@@ -166,5 +188,6 @@ public sealed class Duplication : IDisposable
         control.Dispose();
         holder?.Dispose();
         guardian?.Dispose();
+        target?.Dispose();
     }
 }

@@ -60,7 +60,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             {
                 Visit(to, everyThread: false, Release);
             }
-            return Result(region, plan, holder);
+            return Result(to, region, plan, holder);
         }
         finally
         {
@@ -93,7 +93,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                     if (IsMove && (copied || !sharesSource)) Release(calls);
                     stopped?.Dispose();
                     sourceStopTime += stopped?.StopTime ?? TimeSpan.Zero;
-                    return Result(region, plan, holder);
+                    return Result(to, region, plan, holder);
                 }
             }
             finally
@@ -439,7 +439,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
     }
 
-    private MmapResult Result(Region region, SourcePlan plan, HolderProcess holder)
+    private MmapResult Result(Participant to, Region region, SourcePlan plan, HolderProcess holder)
     {
         // While nothing is filled yet: after that they all need the same locks.
         tracer?.Stop();
@@ -450,7 +450,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             Address = region.Destination,
             DataAddress = region.Destination,
             Length = plan.Range.Length,
-            Duplication = holder.Follow(),
+            Duplication = holder.Follow(to.Pidfd.Duplicate()),
             CallTime = Stopwatch.GetElapsedTime(startedAt),
             SourceStopTime = sourceStopTime,
             TargetStopTime = targetStopTime,

@@ -147,6 +147,9 @@ struct procmap_query {
 #ifndef PAGE_IS_GUARD /* 6.15 */
 #define PAGE_IS_GUARD (1 << 8)
 #endif
+#ifndef MADV_COLLAPSE /* 6.1 */
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MADV_GUARD_INSTALL /* 6.13 */
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103

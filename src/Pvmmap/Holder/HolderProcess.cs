@@ -495,10 +495,11 @@ internal sealed unsafe class HolderProcess : IDisposable
     public DuplicationState AwaitEnd() => FillEnd.Await(pidfd, guardian, Control, Timeout.InfiniteTimeSpan)!.Value;
 
     /// <summary>Hands the view of the fill on; the holder is no longer this object's business.</summary>
-    public Duplication Follow()
+    /// <param name="target">A pidfd of the target, which goes with it.</param>
+    public Duplication Follow(FileDescriptor target)
     {
         followed = true;
-        return new Duplication(Control, pidfd, guardian);
+        return new Duplication(Control, pidfd, guardian, target);
     }
 
     /// <summary>Lets go of the holder; kills it if it was never released.</summary>

@@ -14,6 +14,9 @@ internal sealed class FileDescriptor : SafeHandle
     /// <summary>The number. Keep the object alive for as long as the number is used.</summary>
     public int Number => (int)handle;
 
+    /// <summary>Another descriptor of the same open file, close-on-exec.</summary>
+    public FileDescriptor Duplicate() => From(SystemCall.Invoke(SystemCall.SYS_fcntl, Number, F_DUPFD_CLOEXEC, 0), "duplicate a descriptor");
+
     protected override bool ReleaseHandle() => !SystemCall.Invoke(SystemCall.SYS_close, handle).Failed;
 
     /// <summary>Wraps the result of a system call that opens a descriptor.</summary>

@@ -75,6 +75,7 @@ internal static partial class SystemCall
     public const int SYS_pidfd_open = 434;
     public const int SYS_close_range = 436;
     public const int SYS_pidfd_getfd = 438;
+    public const int SYS_process_madvise = 440;
     public const int SYS_epoll_pwait2 = 441;
 
     // syscall(2) is variadic; integer arguments are passed alike on x86-64 and arm64 System V.

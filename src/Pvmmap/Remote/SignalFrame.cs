@@ -12,7 +12,9 @@ namespace Pvmmap.Remote;
 /// </summary>
 /// <param name="Stack">The stack pointer that makes rt_sigreturn find it.</param>
 /// <param name="Instruction">The <c>syscall; ret</c>.</param>
-internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction)
+/// <param name="Below">Where the memory begins that it, and the calls below it, use.</param>
+/// <param name="Content">What was there: below a stack pointer nothing is kept by rule, but what has been read there was the process's own.</param>
+internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction, ulong Below, byte[] Content)
 {
     // asm/sigcontext.h, asm/ucontext.h of x86-64.
     private const int RedZone = 128;
@@ -28,8 +30,14 @@ internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction)
     private const int MaximumXstate = 16 * 1024;
     private const ushort UserStackSegment = 0x2b;
 
+    /// <summary>What it lies over, and the calls below it.</summary>
+    public PageRange Range => new(Below, Below + (ulong)Content.Length);
+
     /// <summary>Bytes below the frame at which calls on the trampoline have their stack pointer.</summary>
     public const ulong Distance = 256;
+
+    // The calls on the trampoline push less than this.
+    private const ulong CallBytes = 256;
 
     /// <summary>Writes the frame. Null if the thread is not on the main stack, or the code it takes is not found: the window stays open then.</summary>
     public static SignalFrame? Write(TracerProcess tracer, RemoteThread thread, int pid, ulong signalMask, MapsFile maps)
@@ -70,8 +78,11 @@ internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction)
         if (at < stack.Range.Start + PageRange.PageSize) return null;
         Span<byte> frame = stackalloc byte[FrameBytes];
         Build(frame, thread.Saved, signalMask, code.Restore, at + 8 + FrameBytes);
+        ulong below = at - Distance - CallBytes;
+        byte[] content = new byte[at + 8 + FrameBytes + (ulong)xstateBytes + 4 - below];
+        if (Memory.ReadFrom(pid, below, content) != Errno.None) return null;
         if (Memory.WriteTo(pid, at, frame) != Errno.None || Memory.WriteTo(pid, at + 8 + FrameBytes, xstate.AsSpan(0, xstateBytes + 4)) != Errno.None) return null;
-        return new SignalFrame(at, code.SyscallReturn);
+        return new SignalFrame(at, code.SyscallReturn, below, content);
     }
 
     private static void Build(Span<byte> frame, in Ptrace.Registers saved, ulong signalMask, ulong restore, ulong fpState)

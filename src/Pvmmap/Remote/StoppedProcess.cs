@@ -30,6 +30,8 @@ internal sealed class StoppedProcess : IProcessCalls
     private ulong trampoline;
     private int extraOptions;
     private SignalFrame? signalFrame;
+    // Addresses where something else may be by now.
+    private PageRange taken;
     private bool disturbed, released;
 
     private StoppedProcess(TracerProcess tracer, FileDescriptor pidfd, int pid)
@@ -56,7 +58,7 @@ internal sealed class StoppedProcess : IProcessCalls
     /// <param name="pidfd">The process, so that a reused number does no harm.</param>
     /// <param name="pid">Its number.</param>
     /// <param name="everyThread">True: no thread of it runs, the memory is that of one instant. False: the one thread that runs our calls stands still.</param>
-    /// <param name="avoid">Addresses that the trampoline must keep clear of.</param>
+    /// <param name="avoid">Addresses that the trampoline must keep clear of, and that may be unmapped or replaced before the process goes on.</param>
     public static StoppedProcess Stop(TracerProcess tracer, FileDescriptor pidfd, int pid, bool everyThread, PageRange avoid)
     {
         StoppedProcess process = new(tracer, pidfd, pid);
@@ -258,6 +260,7 @@ internal sealed class StoppedProcess : IProcessCalls
     {
         using MapsFile maps = MapsFile.Open(Pid);
         signalFrame = SignalFrame.Write(tracer, thread, Pid, savedMask!.Value, maps);
+        taken = avoid;
         // Made beforehand: between the next two calls the thread finds back, but would leave the pages.
         Span<byte> data = stackalloc byte[Trampoline.DataBytes];
         Trampoline.Describe(data, thread.Saved, savedMask.Value, signalFrame);
@@ -364,6 +367,14 @@ internal sealed class StoppedProcess : IProcessCalls
         Write(at, bytes[..8]);
     }
 
+    /// <summary>Puts back, in a copy of this process's memory, what our frame lies over, if that is in the range: the copy is to be what the process had.</summary>
+    public void RemoveFrameFrom(RemoteThread copy, PageRange range)
+    {
+        if (signalFrame is not { } frame || !range.Overlaps(frame.Range)) return;
+        Errno errno = Memory.WriteTo(copy.Tid, frame.Below, frame.Content);
+        if (errno != Errno.None) throw new PvmmapException(errno == Errno.ESRCH ? Errno.EAGAIN : errno, "fork the holder", Pid, hint: "it was killed at once");
+    }
+
     /// <summary>
     /// Makes the process fork a child that it never learns of: an intermediate that shares its memory forks and exits, and is reaped here.
     /// The child stands still under the tracer and dies with it, until it is detached.
@@ -433,6 +444,13 @@ internal sealed class StoppedProcess : IProcessCalls
             thread.AwaitEventStop();
             thread.SetRegisters(thread.Saved);
             stopAgain = thread.StopWasRequested;
+        }
+        // It finds its way back by its registers now.
+        if (signalFrame is { } frame && !taken.Overlaps(frame.Range))
+        {
+            Errno errno = Memory.WriteTo(Pid, frame.Below, frame.Content);
+            // EFAULT: another thread has unmapped or protected that stack.
+            if (errno != Errno.EFAULT) Check(errno);
         }
         Detach();
         if (stopAgain) SystemCall.Invoke(SystemCall.SYS_kill, Pid, Signals.SIGSTOP);

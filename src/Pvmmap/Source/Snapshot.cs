@@ -32,6 +32,7 @@ internal static class Snapshot
             advice.WithholdTheRest(plan.Range);
             child = source.ForkUnseen();
         }
+        source.RemoveFrameFrom(child, plan.Range);
         if (mayGoOn && !source.IsUnderSeccomp) source.Dispose();
         return HolderProcess.Start(child, plan.Range, frozen: !mayServe || source.IsUnderSeccomp);
     }

@@ -76,6 +76,20 @@ public sealed class ToolTests(Theatre theatre) : Scene(theatre)
 
     [Theory]
     [MemberData(nameof(Modes))]
+    public void With_huge_pages_the_target_has_them_in_the_end(string mode)
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapHugeAligned(Length, Madv.HugePage), place = target.MapHugeAligned(Length, Madv.HugePage);
+        source.Fill(at, Length, 1);
+        JsonElement report = Tool.Json($"{mode} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --at 0x{place:x} --fixed --huge-pages --json");
+        Assert.Equal(16 * MiB, report.GetProperty("huge_page_bytes").GetUInt64());
+        Assert.Equal(16 * MiB, Smaps.Within(target.Pid, place, 16 * MiB).Aggregate(0UL, (sum, vma) => sum + vma.Figures["AnonHugePages"]));
+        target.AssertContent(place, 16 * MiB, 1);
+        Assert.Equal(2, Tool.Run($"{mode} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --huge-pages --lazy").Code);
+    }
+
+    [Theory]
+    [MemberData(nameof(Modes))]
     public void In_a_pipe_there_are_plain_lines_and_no_progress(string mode)
     {
         Puppet source = NewPuppet(), target = NewPuppet();
