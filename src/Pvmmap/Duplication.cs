@@ -15,6 +15,8 @@ public sealed class Duplication : IDisposable
 {
     internal const string HolderName = "pvmmap-holder";
 
+    private static readonly TimeSpan StalledAfter = TimeSpan.FromSeconds(10);
+
     private readonly ControlMapping control;
     private readonly FileDescriptor? holder, guardian, target;
     private readonly Lazy<Task<DuplicationState>> completion;
@@ -145,11 +147,24 @@ public sealed class Duplication : IDisposable
             {
                 if (!fill.MayServe(pid, range)) continue;
                 found = true;
-                fill.Finish();
-                fill.Wait(Timeout.InfiniteTimeSpan);
+                fill.Complete(pid, range);
             }
         }
         return found;
+    }
+
+    // However long that takes, but not if nothing happens any more: a holder may have been stopped, or wait for storage that does not answer.
+    private void Complete(int pid, PageRange? range)
+    {
+        Finish();
+        for (ulong left = BytesToGo; !Wait(StalledAfter);)
+        {
+            ulong before = left;
+            left = BytesToGo;
+            if (left < before) continue;
+            throw new PvmmapException(Errno.EAGAIN, "take the source range", pid, range,
+                $"a fill of it has not gone on for {StalledAfter.TotalSeconds:0} s (holder: process {HolderPid}, {left} bytes to go); see to that process, or wait");
+        }
     }
 
     /// <summary>True if the holder owes pages to this range of the process, or to a child of its target, of which it only knows the userfaultfd.</summary>

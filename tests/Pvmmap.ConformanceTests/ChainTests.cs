@@ -68,6 +68,22 @@ public sealed class ChainTests(Theatre theatre) : Scene(theatre)
     }
 
     [Fact]
+    public void A_fill_that_does_not_go_on_is_an_error_and_not_a_hang()
+    {
+        Puppet a = NewPuppet(), b = NewPuppet(), c = NewPuppet();
+        ulong at = a.MapFilled(Length, 1);
+        MmapResult first = Call(a, b, at, Length, flags: MmapFlags.Lazy);
+        Libc.Kill(first.Duplication.HolderPid, Libc.SIGSTOP);
+        ProcessSnapshot[] before = [ProcessSnapshot.TakeAtRest(b.Pid), ProcessSnapshot.TakeAtRest(c.Pid)];
+        Refused(Errno.EAGAIN, b, c, first.Address, Length, 0, MmapFlags.None);
+        foreach (ProcessSnapshot each in before) each.AssertUnchanged();
+        Libc.Kill(first.Duplication.HolderPid, Libc.SIGCONT);
+        MmapResult second = Call(b, c, first.Address, Length);
+        AssertCompletes(second);
+        c.AssertContent(second.Address, Length, 1);
+    }
+
+    [Fact]
     public void A_middle_one_that_is_lost_passes_on_no_zeros()
     {
         Puppet a = NewPuppet(), b = NewPuppet(), c = NewPuppet();
