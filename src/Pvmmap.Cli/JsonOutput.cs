@@ -12,6 +12,7 @@ namespace Pvmmap.Cli;
 [JsonSerializable(typeof(MmapCommand.Report))]
 [JsonSerializable(typeof(PsCommand.FillRow[]))]
 [JsonSerializable(typeof(DoctorCommand.CapabilityRow[]))]
+[JsonSerializable(typeof(DoctorCommand.PrognosisReport))]
 [JsonSerializable(typeof(Demo.DemoReport))]
 internal sealed partial class JsonOutput : JsonSerializerContext
 {

@@ -2,20 +2,21 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
+using Pvmmap.Remote;
 
 namespace Pvmmap;
 
 /// <summary>Tries each thing that the call uses, from the point of view of this process.</summary>
 public static class Capabilities
 {
-    private const int CAP_SYS_PTRACE = 19;
-    private const int CAP_SYS_ADMIN = 21;
+    internal const int CAP_SYS_ADMIN = 21;
+    internal const int CAP_CHECKPOINT_RESTORE = 40;
 
     /// <summary>Probes everything; changes nothing. Without /proc, what can only be read there counts as missing.</summary>
     public static IReadOnlyList<Capability> Probe()
     {
         ulong effective = EffectiveCapabilities();
-        bool mayPtrace = (effective & 1UL << CAP_SYS_PTRACE) != 0, mayAdmin = (effective & 1UL << CAP_SYS_ADMIN) != 0;
+        bool mayPtrace = (effective & 1UL << PtraceAccess.CAP_SYS_PTRACE) != 0, mayAdmin = (effective & 1UL << CAP_SYS_ADMIN) != 0;
         return
         [
             Architecture(),
@@ -179,22 +180,10 @@ public static class Capabilities
         errno = opened.Errno;
         if (!opened.Failed) return new FileDescriptor(opened.Value);
         by = "/dev/userfaultfd";
-        using FileDescriptor? device = OpenDevice();
+        using FileDescriptor? device = Userfaultfd.TryOpenDevice();
         if (device is null) return null;
         SyscallResult made = SystemCall.Invoke(SystemCall.SYS_ioctl, device.Number, Userfaultfd.USERFAULTFD_IOC_NEW, flags);
         return made.Failed ? null : new FileDescriptor(made.Value);
-    }
-
-    private static FileDescriptor? OpenDevice()
-    {
-        try
-        {
-            return Files.Open("/dev/userfaultfd", Files.O_RDWR);
-        }
-        catch (PvmmapException)
-        {
-            return null;
-        }
     }
 
     // A target that lacks CAP_SYS_PTRACE gets a full userfaultfd by the sysctl, or by a descriptor of the device that the caller passes to it.
@@ -203,7 +192,7 @@ public static class Capabilities
         const string name = "userfaultfd in unprivileged targets";
         const string setting = "vm.unprivileged_userfaultfd";
         if (ReadNumber("/proc/sys/vm/unprivileged_userfaultfd") == 1) return new(name, true, false, $"{setting} is 1", null);
-        using FileDescriptor? device = OpenDevice();
+        using FileDescriptor? device = Userfaultfd.TryOpenDevice();
         return device is not null
             ? new(name, true, false, "/dev/userfaultfd is open to the caller, who passes it on", null)
             : new(name, false, false, $"{setting} is 0 and /dev/userfaultfd is closed to the caller; every page is in place before the call returns",
@@ -213,21 +202,22 @@ public static class Capabilities
     private static Capability YamaScope(bool mayPtrace)
     {
         const string name = "Yama ptrace_scope";
-        return ReadNumber("/proc/sys/kernel/yama/ptrace_scope") switch
+        int? scope = Yama.Scope;
+        if (scope is not { } level) return new(name, true, true, "Yama is not active", null);
+        if (Yama.Allows(level, TracerRelation.Stranger, mayPtrace))
         {
-            null => new(name, true, true, "Yama is not active", null),
-            0 => new(name, true, true, "0: no restriction", null),
-            1 when mayPtrace => new(name, true, true, "1: does not bind a caller with CAP_SYS_PTRACE", null),
-            1 => new(name, false, false, "1: only descendants of the caller, and processes that name it by PR_SET_PTRACER, can be source and target",
-                "run as root, or: sysctl kernel.yama.ptrace_scope=0"),
-            2 when mayPtrace => new(name, true, true, "2: does not bind a caller with CAP_SYS_PTRACE", null),
-            2 => new(name, false, true, "2: only callers with CAP_SYS_PTRACE", "run as root, or: sysctl kernel.yama.ptrace_scope=0"),
-            { } scope => new(name, false, true, string.Create(CultureInfo.InvariantCulture, $"{scope}: no process may trace another"),
-                "set kernel.yama.ptrace_scope lower in /etc/sysctl.d and restart the machine; at 3 it cannot be lowered"),
-        };
+            return new(name, true, true, level == Yama.Disabled ? "0: no restriction"
+                : string.Create(CultureInfo.InvariantCulture, $"{level}: does not bind a caller with CAP_SYS_PTRACE"), null);
+        }
+        return new(name, false, level != Yama.Relational, level switch
+        {
+            Yama.Relational => "1: only processes that name the caller by PR_SET_PTRACER can be source and target (the call's tracer is nobody's ancestor)",
+            Yama.CapabilityOnly => "2: only callers with CAP_SYS_PTRACE",
+            _ => string.Create(CultureInfo.InvariantCulture, $"{level}: no process may trace another"),
+        }, Yama.Cure(level));
     }
 
-    private static int? ReadNumber(string path)
+    internal static int? ReadNumber(string path)
     {
         try
         {

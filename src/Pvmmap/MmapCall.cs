@@ -339,7 +339,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         control.DestinationStart = region.Destination;
         control.Unreadable = plan.IsReadable ? 0u : 1;
         control.Lazy = flags.HasFlag(MmapFlags.Lazy) ? 1u : 0;
-        string? reason = "the source is under a seccomp filter that the holder would inherit, so the content was copied before the call returned";
+        string? reason = Participant.FilteredSource;
         using TargetUserfaultfd? userfaultfd = holder.MayServe ? TargetUserfaultfd.Create(target, out reason) : null;
         holder.AwaitReady();
         // What a move has taken cannot be given back: not before the target can be filled behind the call.

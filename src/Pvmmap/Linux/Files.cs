@@ -3,9 +3,12 @@ using System.Text;
 
 namespace Pvmmap.Linux;
 
-/// <summary>open(2) and read(2).</summary>
+/// <summary>open(2), read(2), readlink(2) and statx(2).</summary>
 internal static unsafe class Files
 {
+    public const int STATX_UID = 0x8;
+    public const int STATX_GID = 0x10;
+
     public const int AT_FDCWD = -100;
     public const int O_RDONLY = 0;
     public const int O_WRONLY = 1;
@@ -25,6 +28,32 @@ internal static unsafe class Files
         bytes[Encoding.UTF8.GetBytes(path, bytes)] = 0;
         fixed (byte* name = bytes)
             return SystemCall.InvokeUninterrupted(SystemCall.SYS_openat, AT_FDCWD, (long)name, flags | O_CLOEXEC);
+    }
+
+    /// <summary>What a symbolic link names; null if it cannot be read, or is longer than any path.</summary>
+    public static string? TryReadLink(string path)
+    {
+        const int longest = 4096;
+        byte[] name = new byte[Encoding.UTF8.GetMaxByteCount(path.Length) + 1], link = new byte[longest];
+        Encoding.UTF8.GetBytes(path, name);
+        fixed (byte* from = name, to = link)
+        {
+            SyscallResult length = SystemCall.Invoke(SystemCall.SYS_readlinkat, AT_FDCWD, (long)from, (long)to, longest);
+            return length.Failed || length.Value == longest ? null : Encoding.UTF8.GetString(link, 0, (int)length.Value);
+        }
+    }
+
+    /// <summary>Who owns a file; null if it cannot be asked.</summary>
+    public static (uint Uid, uint Gid)? TryOwner(string path)
+    {
+        const int size = 256, uid = 20, gid = 24; // struct statx
+        byte[] name = new byte[Encoding.UTF8.GetMaxByteCount(path.Length) + 1], found = new byte[size];
+        Encoding.UTF8.GetBytes(path, name);
+        fixed (byte* from = name, to = found)
+        {
+            return SystemCall.Invoke(SystemCall.SYS_statx, AT_FDCWD, (long)from, 0, STATX_UID | STATX_GID, (long)to).Failed
+                ? null : (BitConverter.ToUInt32(found, uid), BitConverter.ToUInt32(found, gid));
+        }
     }
 
     /// <summary>The whole of a small file; null if it cannot be opened or read.</summary>

@@ -61,6 +61,7 @@ internal static partial class SystemCall
     public const int SYS_epoll_wait = 232;
     public const int SYS_mbind = 237;
     public const int SYS_openat = 257;
+    public const int SYS_readlinkat = 267;
     public const int SYS_epoll_pwait = 281;
     public const int SYS_accept4 = 288;
     public const int SYS_recvmmsg = 299;
@@ -69,6 +70,7 @@ internal static partial class SystemCall
     public const int SYS_process_vm_writev = 311;
     public const int SYS_memfd_create = 319;
     public const int SYS_userfaultfd = 323;
+    public const int SYS_statx = 332;
     public const int SYS_io_pgetevents = 333;
     public const int SYS_pidfd_send_signal = 424;
     public const int SYS_io_uring_enter = 426;

@@ -25,9 +25,18 @@ internal sealed record ProcessStatus
 
     public uint EffectiveUid { get; init; }
 
+    public uint SavedUid { get; init; }
+
+    /// <summary>The user id that file access is checked against; it follows the effective one unless setfsuid() was called.</summary>
+    public uint FsUid { get; init; }
+
     public uint RealGid { get; init; }
 
     public uint EffectiveGid { get; init; }
+
+    public uint SavedGid { get; init; }
+
+    public uint FsGid { get; init; }
 
     public int Threads { get; init; }
 
@@ -63,7 +72,10 @@ internal sealed record ProcessStatus
 
     public ulong SigCgt { get; init; }
 
-    /// <summary>Effective capabilities; capability N is bit N.</summary>
+    /// <summary>Permitted capabilities; capability N is bit N, here and below.</summary>
+    public ulong CapPrm { get; init; }
+
+    /// <summary>Effective capabilities.</summary>
     public ulong CapEff { get; init; }
 
     /// <summary>The pid in every pid namespace, from that of this /proc to the innermost; empty before Linux 4.1.</summary>
@@ -75,9 +87,9 @@ internal sealed record ProcessStatus
         string? name = null;
         char state = '\0';
         int tgid = 0, pid = 0, ppid = 0, tracer = 0, threads = 0, seccomp = 0;
-        uint realUid = 0, effectiveUid = 0, realGid = 0, effectiveGid = 0;
+        uint realUid = 0, effectiveUid = 0, savedUid = 0, fsUid = 0, realGid = 0, effectiveGid = 0, savedGid = 0, fsGid = 0;
         bool? kthread = null;
-        ulong peak = 0, hwm = 0, rss = 0, swap = 0, locked = 0, blocked = 0, pending = 0, shared = 0, ignored = 0, caught = 0, capabilities = 0;
+        ulong peak = 0, hwm = 0, rss = 0, swap = 0, locked = 0, blocked = 0, pending = 0, shared = 0, ignored = 0, caught = 0, permitted = 0, capabilities = 0;
         List<int> nspid = [];
         while (ProcText.NextLine(ref text, out ReadOnlySpan<byte> lineText))
         {
@@ -89,8 +101,8 @@ internal sealed record ProcessStatus
             else if (field.SequenceEqual("Pid"u8)) pid = line.Int32();
             else if (field.SequenceEqual("PPid"u8)) ppid = line.Int32();
             else if (field.SequenceEqual("TracerPid"u8)) tracer = line.Int32();
-            else if (field.SequenceEqual("Uid"u8)) (realUid, effectiveUid) = (line.UInt32(), line.UInt32());
-            else if (field.SequenceEqual("Gid"u8)) (realGid, effectiveGid) = (line.UInt32(), line.UInt32());
+            else if (field.SequenceEqual("Uid"u8)) (realUid, effectiveUid, savedUid, fsUid) = (line.UInt32(), line.UInt32(), line.UInt32(), line.UInt32());
+            else if (field.SequenceEqual("Gid"u8)) (realGid, effectiveGid, savedGid, fsGid) = (line.UInt32(), line.UInt32(), line.UInt32(), line.UInt32());
             else if (field.SequenceEqual("NSpid"u8)) nspid = ParsePids(line);
             else if (field.SequenceEqual("Kthread"u8)) kthread = line.Decimal() != 0;
             else if (field.SequenceEqual("VmPeak"u8)) peak = line.Kilobytes();
@@ -104,6 +116,7 @@ internal sealed record ProcessStatus
             else if (field.SequenceEqual("SigBlk"u8)) blocked = line.Hex();
             else if (field.SequenceEqual("SigIgn"u8)) ignored = line.Hex();
             else if (field.SequenceEqual("SigCgt"u8)) caught = line.Hex();
+            else if (field.SequenceEqual("CapPrm"u8)) permitted = line.Hex();
             else if (field.SequenceEqual("CapEff"u8)) capabilities = line.Hex();
             else if (field.SequenceEqual("Seccomp"u8)) seccomp = line.Int32();
         }
@@ -118,8 +131,12 @@ internal sealed record ProcessStatus
             TracerPid = tracer,
             RealUid = realUid,
             EffectiveUid = effectiveUid,
+            SavedUid = savedUid,
+            FsUid = fsUid,
             RealGid = realGid,
             EffectiveGid = effectiveGid,
+            SavedGid = savedGid,
+            FsGid = fsGid,
             Threads = threads,
             Seccomp = seccomp,
             Kthread = kthread,
@@ -133,6 +150,7 @@ internal sealed record ProcessStatus
             ShdPnd = shared,
             SigIgn = ignored,
             SigCgt = caught,
+            CapPrm = permitted,
             CapEff = capabilities,
             NSpid = nspid,
         };

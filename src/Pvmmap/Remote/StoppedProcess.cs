@@ -16,6 +16,14 @@ internal sealed class StoppedProcess : IProcessCalls
 {
     private const int Options = Ptrace.PTRACE_O_TRACESYSGOOD | Ptrace.PTRACE_O_TRACECLONE;
     private const uint CloneVm = 0x100;
+    private const string RunACall = "run a system call in the process";
+
+    /// <summary>ENOSYS.</summary>
+    public const string Is32Bit = "it is a 32-bit program, and only 64-bit programs can take part";
+
+    /// <summary>EPERM; the kernel's rule is that of PTRACE_O_SUSPEND_SECCOMP.</summary>
+    public const string MayNotSuspendSeccomp = "it is under seccomp, which only a caller may suspend that has CAP_SYS_ADMIN in the first user namespace and is not under seccomp itself";
+
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan QueuePatience = TimeSpan.FromSeconds(60);
 
@@ -192,12 +200,12 @@ internal sealed class StoppedProcess : IProcessCalls
             {
                 // Either we may not, or whoever traced it has let it go since.
                 if (++refusals < 50) continue;
-                throw new PvmmapException(Errno.EPERM, "trace the process", Pid, hint: "the caller may not ptrace it: equal user ids, or CAP_SYS_PTRACE");
+                throw new PvmmapException(Errno.EPERM, "trace the process", Pid, hint: PtraceAccess.Describe(Pid));
             }
             if (!AwaitOtherCall(status.TracerPid, queuedSince))
             {
                 throw new PvmmapException(Errno.EBUSY, "trace the process", Pid,
-                    hint: string.Create(CultureInfo.InvariantCulture, $"process {status.TracerPid} is tracing it (a debugger?): detach it first"));
+                    hint: string.Create(CultureInfo.InvariantCulture, $"process {status.TracerPid} is tracing it (a debugger?); detach it first"));
             }
         }
     }
@@ -236,7 +244,7 @@ internal sealed class StoppedProcess : IProcessCalls
         if (Pidfd.HasEnded(pidfd)) throw Gone();
         Check(thread.GetRegisters(out thread.Saved));
         if (thread.Saved.Cs != Ptrace.UserCodeSegment64)
-            throw new PvmmapException(Errno.ENOSYS, "run a system call in the process", Pid, hint: "it is a 32-bit program; only 64-bit programs can take part");
+            throw new PvmmapException(Errno.ENOSYS, RunACall, Pid, hint: Is32Bit);
         RestartableSequence.Abort(tracer, thread, Pid);
         Check(thread.GetSignalMask(out ulong mask));
         savedMask = mask;
@@ -244,8 +252,7 @@ internal sealed class StoppedProcess : IProcessCalls
         Errno errno = thread.SetOptions(Options | extraOptions);
         if (errno == Errno.EPERM && extraOptions != 0)
         {
-            throw new PvmmapException(Errno.EPERM, "run a system call in the process", Pid,
-                hint: "it is under seccomp, which only a caller with CAP_SYS_ADMIN may suspend");
+            throw new PvmmapException(Errno.EPERM, RunACall, Pid, hint: MayNotSuspendSeccomp);
         }
         Check(errno);
     }

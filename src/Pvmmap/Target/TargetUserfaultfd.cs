@@ -8,6 +8,12 @@ internal sealed class TargetUserfaultfd : IDisposable
 {
     private const ulong Events = Userfaultfd.UFFD_FEATURE_EVENT_REMAP | Userfaultfd.UFFD_FEATURE_EVENT_REMOVE | Userfaultfd.UFFD_FEATURE_EVENT_UNMAP;
 
+    private const string UserModeOnly = "the target may only have a userfaultfd for user-mode faults, so every page was put in place before the call returned; " +
+        "CAP_SYS_PTRACE for the target, access to /dev/userfaultfd for the caller, or sysctl vm.unprivileged_userfaultfd=1 avoids that";
+
+    private const string NoForkEvents =
+        "the caller lacks CAP_SYS_PTRACE, without which a child that the target forks would miss pages, so every page was put in place before the call returned";
+
     private TargetUserfaultfd(FileDescriptor descriptor, string? restriction)
     {
         Descriptor = descriptor;
@@ -29,12 +35,11 @@ internal sealed class TargetUserfaultfd : IDisposable
         if (opened.Errno is Errno.EPERM or Errno.EACCES or Errno.ENOENT)
         {
             opened = target.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
-            restriction = "the target may only have a userfaultfd for user-mode faults, so every page was put in place before the call returned; " +
-                "CAP_SYS_PTRACE for the target, access to /dev/userfaultfd for the caller, or sysctl vm.unprivileged_userfaultfd=1 avoids that";
+            restriction = UserModeOnly;
         }
         if (opened.Failed)
         {
-            reason = $"the target can have no userfaultfd ({opened.Errno}), so the content was copied before the call returned";
+            reason = None(opened.Errno);
             return null;
         }
         Step.Reached(CallStep.UserfaultfdMade);
@@ -59,6 +64,18 @@ internal sealed class TargetUserfaultfd : IDisposable
         }
     }
 
+    private static string None(Errno errno) => $"the target can have no userfaultfd ({errno}), so the content was copied before the call returned";
+
+    /// <summary>
+    /// What <see cref="Create"/> will say of a process, in its words, without asking the process: null if the fill may go on behind the call.
+    /// </summary>
+    /// <param name="callerIsPrivileged">The caller has CAP_SYS_PTRACE in the first user namespace: userfaultfd(2) and UFFD_FEATURE_EVENT_FORK know no other.</param>
+    /// <param name="targetIsPrivileged">So has the target.</param>
+    /// <param name="unprivileged">vm.unprivileged_userfaultfd.</param>
+    /// <param name="device">The caller can open /dev/userfaultfd, and pass it on.</param>
+    public static string? Foresee(bool callerIsPrivileged, bool targetIsPrivileged, bool unprivileged, bool device) =>
+        !callerIsPrivileged ? NoForkEvents : targetIsPrivileged || unprivileged || device ? null : UserModeOnly;
+
     private static string? Enable(FileDescriptor uffd)
     {
         const ulong fork = Userfaultfd.UFFD_FEATURE_EVENT_FORK, poison = Userfaultfd.UFFD_FEATURE_POISON;
@@ -68,7 +85,7 @@ internal sealed class TargetUserfaultfd : IDisposable
             errno = Userfaultfd.Enable(uffd, features, out _);
             if (errno != Errno.None) continue;
             if ((features & fork) != 0) return null;
-            return "the caller lacks CAP_SYS_PTRACE, without which a child that the target forks would miss pages, so every page was put in place before the call returned";
+            return NoForkEvents;
         }
         throw new PvmmapException(errno == Errno.EINVAL ? Errno.ENOSYS : errno, "set up the target's userfaultfd",
             hint: "the kernel lacks the remap, remove and unmap events (Linux 4.11)");
@@ -78,15 +95,8 @@ internal sealed class TargetUserfaultfd : IDisposable
     private static SyscallResult OpenThroughDevice(IProcessCalls target, long flags, out int undo)
     {
         undo = 0;
-        FileDescriptor device;
-        try
-        {
-            device = Files.Open("/dev/userfaultfd", Files.O_RDWR);
-        }
-        catch (PvmmapException e)
-        {
-            return new SyscallResult(-(long)e.Errno);
-        }
+        FileDescriptor? device = Userfaultfd.TryOpenDevice();
+        if (device is null) return new SyscallResult(-(long)Errno.EPERM);
         using (device)
         using (DescriptorChannel channel = new(target))
         {

@@ -17,6 +17,9 @@ public sealed class CommandLineTests
     [InlineData("move --from=1 --to=2 --range=0x1000+1M --at=65536 --fixed-noreplace --lazy")]
     [InlineData("ps --json")]
     [InlineData("doctor")]
+    [InlineData("doctor --from 1 --to 2")]
+    [InlineData("doctor --from 1 --json")]
+    [InlineData("doctor --to=2")]
     [InlineData("demo")]
     [InlineData("demo /tmp --size 256M")]
     public void What_the_documentation_shows_is_accepted(string line) => Assert.Empty(Parse(line).Errors);
@@ -37,6 +40,9 @@ public sealed class CommandLineTests
     [InlineData("copy --from 1 --to 2 --range 0x1000+4K --move", "see 'pvmmap copy --help'")]
     [InlineData("move --from 1 --to 2", "move: Option '--range' is required; see 'pvmmap move --help'")]
     [InlineData("move --from 1 --to 2 --range 0x1000+4K --fixed", "move: --fixed and --fixed-noreplace need an address; add --at ADDR")]
+    [InlineData("doctor --from -1 --to 2", "doctor: --from: '-1' is not a process id; write a positive decimal number")]
+    [InlineData("doctor --to 0", "doctor: --to: '0' is not a process id; write a positive decimal number")]
+    [InlineData("doctor --from", "see 'pvmmap doctor --help'")]
     [InlineData("demo --size 0", "demo: --size: the size '0' is zero; give at least 1 byte")]
     public void What_is_wrong_is_said_in_one_line_with_what_to_do(string line, string expected)
     {

@@ -39,7 +39,8 @@ public class ProcessStatusTests
         SigBlk:	fffffffe7ffbfeff
         SigIgn:	0000000000001000
         SigCgt:	00000001800044ef
-        CapEff:	000001ffffffffff
+        CapPrm:	000001ffffffffff
+        CapEff:	000000ffffffffff
         NoNewPrivs:	0
         Seccomp:	2
         Seccomp_filters:	1
@@ -62,7 +63,8 @@ public class ProcessStatusTests
         Assert.Equal((97128ul << 10, 12ul << 10), (status.VmRSS, status.VmSwap));
         Assert.Equal((0x100ul, 0x200ul, 0xfffffffe7ffbfefful), (status.SigPnd, status.ShdPnd, status.SigBlk));
         Assert.Equal((0x1000ul, 0x1800044eful), (status.SigIgn, status.SigCgt));
-        Assert.Equal(0x1fffffffffful, status.CapEff);
+        Assert.Equal((0x1fffffffffful, 0xfffffffffful), (status.CapPrm, status.CapEff));
+        Assert.Equal((1002u, 1003u, 2002u, 2003u), (status.SavedUid, status.FsUid, status.SavedGid, status.FsGid));
         Assert.Equal([4123, 15, 6], status.NSpid);
     }
 
