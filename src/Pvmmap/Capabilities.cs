@@ -17,6 +17,7 @@ public static class Capabilities
     {
         ulong effective = EffectiveCapabilities();
         bool mayPtrace = (effective & 1UL << PtraceAccess.CAP_SYS_PTRACE) != 0, mayAdmin = (effective & 1UL << CAP_SYS_ADMIN) != 0;
+        bool mayReadOthers = PtraceAccess.MayReadOthers(effective);
         return
         [
             Architecture(),
@@ -43,8 +44,12 @@ public static class Capabilities
                 "pages can be moved within a process; not used yet", "not used yet", "use Linux 6.8 or later"),
             UnprivilegedTargets(),
             new("CAP_SYS_PTRACE", mayPtrace, false,
-                mayPtrace ? "processes of every user can be source and target" : "only processes of the same user can be source and target",
-                Cure(mayPtrace, "run as root, or give the program CAP_SYS_PTRACE")),
+                !mayPtrace ? "only processes of the same user can be source and target"
+                    : mayReadOthers ? "processes of every user can be source and target" : "only processes of the same user can be source and target, for want of CAP_DAC_READ_SEARCH",
+                Cure(mayPtrace, PtraceAccess.Privilege)),
+            new("CAP_DAC_READ_SEARCH", mayReadOthers, false,
+                mayReadOthers ? "the /proc files of every user's processes can be read" : "the /proc files of other users' processes cannot be read",
+                Cure(mayReadOthers, PtraceAccess.Privilege)),
             new("CAP_SYS_ADMIN", mayAdmin, false,
                 mayAdmin ? "processes under a seccomp filter can be source and target"
                     : "a process whose seccomp filter forbids our system calls is refused",

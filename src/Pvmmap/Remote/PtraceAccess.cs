@@ -17,7 +17,12 @@ namespace Pvmmap.Remote;
 internal sealed record PtraceAccess(
     ProcessStatus Caller, ProcessStatus Target, ulong? CallerUserNamespace, ulong? TargetUserNamespace, bool Dumpable, int? YamaScope)
 {
+    public const int CAP_DAC_OVERRIDE = 1;
+    public const int CAP_DAC_READ_SEARCH = 2;
     public const int CAP_SYS_PTRACE = 19;
+
+    /// <summary>What a caller needs to reach the processes of others.</summary>
+    public const string Privilege = "run as root, or give the caller CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH";
 
     /// <summary>No process has so many descriptors: who may ask is told EBADF, who may not EPERM.</summary>
     private const int NoDescriptor = int.MaxValue;
@@ -62,6 +67,9 @@ internal sealed record PtraceAccess(
     /// <summary>True if the caller is known to have CAP_SYS_PTRACE in the user namespace of the target.</summary>
     public bool IsCapable => Has(CAP_SYS_PTRACE) && (CallerUserNamespace == ProcessPlace.InitialUser || (CallerUserNamespace is not null && CallerUserNamespace == TargetUserNamespace));
 
+    /// <summary>Whether a process with these capabilities can read the files in /proc/PID that belong to others: mem, pagemap, auxv.</summary>
+    public static bool MayReadOthers(ulong capabilities) => (capabilities & (1UL << CAP_DAC_OVERRIDE | 1UL << CAP_DAC_READ_SEARCH)) != 0;
+
     private bool Has(int capability) => (Caller.CapEff & 1UL << capability) != 0;
 
     private bool IdsMatch =>
@@ -72,21 +80,24 @@ internal sealed record PtraceAccess(
     /// <summary>The first rule that it fails, in the kernel's order, and the cure.</summary>
     public (string Why, string Cure) Explain()
     {
-        const string privilege = "run as root, or give the caller CAP_SYS_PTRACE";
         bool away = CallerUserNamespace is not null && CallerUserNamespace != ProcessPlace.InitialUser && CallerUserNamespace != TargetUserNamespace;
         (string, string) abroad = ("the caller is in a user namespace of its own (a container), where its capabilities end, and the process is in another one",
             "call from outside of the container, as root or with CAP_SYS_PTRACE, or from a process in the other's user namespace or an ancestor of it");
         if (!IsCapable)
         {
             if (away && Has(CAP_SYS_PTRACE)) return abroad;
-            if (!IdsMatch) return (DescribeIds(), $"run as that user and group, or {privilege}");
-            if (!Dumpable) return ("it is not dumpable (prctl(PR_SET_DUMPABLE), or it has changed its user or was started from a file that is setuid, has capabilities or cannot be read)", privilege);
+            if (!IdsMatch) return (DescribeIds(), $"run as that user and group, or {Privilege}");
+            if (!Dumpable) return ("it is not dumpable (prctl(PR_SET_DUMPABLE), or it has changed its user or was started from a file that is setuid, has capabilities or cannot be read)", Privilege);
             if ((Target.CapPrm & ~Caller.CapEff) != 0)
             {
                 return (string.Create(CultureInfo.InvariantCulture,
-                    $"it has capabilities that the caller lacks (its permitted set is {Target.CapPrm:x}, the caller's effective set {Caller.CapEff:x}), or is in another user namespace"), privilege);
+                    $"it has capabilities that the caller lacks (its permitted set is {Target.CapPrm:x}, the caller's effective set {Caller.CapEff:x}), or is in another user namespace"), Privilege);
             }
             if (away) return abroad;
+        }
+        else if (!(IdsMatch && Dumpable) && !MayReadOthers(Caller.CapEff))
+        {
+            return ("the files in its /proc folder, which are another user's, take CAP_DAC_READ_SEARCH besides CAP_SYS_PTRACE", Privilege);
         }
         if (!Yama.Allows(YamaScope, TracerRelation.Stranger, IsCapable))
             return (string.Create(CultureInfo.InvariantCulture, $"kernel.yama.ptrace_scope is {YamaScope}"), Yama.Cure(YamaScope!.Value));

@@ -13,11 +13,11 @@ internal sealed class Tool : IDisposable
     private readonly StringBuilder _output = new();
     private readonly Task<string> _errors;
 
-    private Tool(IEnumerable<string> arguments)
+    private Tool(IEnumerable<string> command)
     {
         Assert.True(File.Exists(Path), $"{Path} is not there: run ./build first");
         // Whoever runs the tests may ignore SIGINT (a shell's background job), and the tool would inherit that.
-        _process = Process.Start(new ProcessStartInfo("env", ["--default-signal=INT", Path, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        _process = Process.Start(new ProcessStartInfo("env", ["--default-signal=INT", .. command]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
         _process.OutputDataReceived += (_, line) =>
         {
             lock (_output) _output.Append(line.Data is null ? "" : line.Data + "\n");
@@ -30,7 +30,19 @@ internal sealed class Tool : IDisposable
 
     /// <summary>Starts it; the words of the line are its arguments.</summary>
     public static Tool Start(FormattableString line) =>
-        new(line.ToString(CultureInfo.InvariantCulture).Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        new([Path, .. Words(line)]);
+
+    /// <summary>The same through another command, setpriv for instance, whose user may not be allowed into the build's folder.</summary>
+    public static ToolResult Run(Theatre theatre, IEnumerable<string> through, FormattableString line)
+    {
+        string copy = theatre.Program("pvmmap");
+        if (!File.Exists(copy)) File.Copy(Path, copy);
+        File.SetUnixFileMode(copy, (UnixFileMode)Convert.ToInt32("755", 8));
+        using Tool tool = new([.. through, copy, .. Words(line)]);
+        return tool.Finish();
+    }
+
+    private static string[] Words(FormattableString line) => line.ToString(CultureInfo.InvariantCulture).Split(' ', StringSplitOptions.RemoveEmptyEntries);
 
     public static ToolResult Run(FormattableString line)
     {

@@ -64,6 +64,16 @@ public abstract class Scene(Theatre theatre) : IDisposable
         return puppet.LoadLibrary(library);
     }
 
+    /// <summary>A puppet that the command does not become but starts as its only child: unshare --fork, nsenter --pid.</summary>
+    protected Puppet NewPuppetBehind(params string[] command)
+    {
+        Machine.RequireRoot();
+        int starter = NewProgram([.. command, Theatre.Program("puppet"), Theatre.Door]);
+        int child = 0;
+        Eventually.Holds(() => (child = ProcessStatus.Children(starter).FirstOrDefault()) != 0, $"{command[0]} starts the puppet");
+        return Cast(new Puppet(Theatre, child, fromNursery: false));
+    }
+
     protected Puppet ForkOf(Puppet parent) => Cast(parent.Fork());
 
     protected Actor NewActor(params string[] command) => Cast(new Actor(Theatre, Theatre.Start([.. command, Theatre.Door]), fromNursery: true));

@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
-using System.Globalization;
 using System.Net.Sockets;
 using System.Reflection;
 
@@ -101,14 +100,25 @@ public sealed class Theatre : IDisposable
 
     private BlockingCollection<Line> Arrivals(int pid) => _arrived.GetOrAdd(pid, _ => []);
 
+    /// <summary>As it is known here: in a pid namespace of its own a program knows itself by another number.</summary>
+    private static int PeerOf(Socket socket)
+    {
+        const int SOL_SOCKET = 1, SO_PEERCRED = 17;
+        byte[] credentials = new byte[12]; // struct ucred: pid, uid, gid
+        socket.GetRawSocketOption(SOL_SOCKET, SO_PEERCRED, credentials);
+        return BitConverter.ToInt32(credentials);
+    }
+
     private void Admit()
     {
         try
         {
             for (; ; )
             {
-                var line = new Line(_door.Accept());
-                int pid = int.Parse(line.Hear().Split(' ')[1], CultureInfo.InvariantCulture);
+                Socket socket = _door.Accept();
+                int pid = PeerOf(socket);
+                var line = new Line(socket);
+                line.Hear();
                 Arrivals(pid).Add(line);
             }
         }

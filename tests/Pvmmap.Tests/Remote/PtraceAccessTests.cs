@@ -78,10 +78,21 @@ public sealed class PtraceAccessTests
         AssertWhy("a security module", neighbours);
     }
 
+    [Theory]
+    [InlineData(1)] // CAP_DAC_OVERRIDE
+    [InlineData(2)] // CAP_DAC_READ_SEARCH
+    public void The_files_of_others_take_a_capability_of_their_own(int capability)
+    {
+        PtraceAccess others = s_equals with { Caller = Status(0, 0, SysPtrace) };
+        AssertWhy("take CAP_DAC_READ_SEARCH", others);
+        AssertWhy("take CAP_DAC_READ_SEARCH", s_equals with { Caller = Status(1000, 100, SysPtrace), Dumpable = false });
+        AssertWhy("a security module", others with { Caller = Status(0, 0, SysPtrace | 1UL << capability) });
+    }
+
     [Fact]
     public void From_the_first_namespace_they_reach_into_every_other()
     {
-        PtraceAccess outside = s_equals with { Caller = Status(0, 0, SysPtrace), Target = Status(1000, 100, ulong.MaxValue), TargetUserNamespace = Container, Dumpable = false };
+        PtraceAccess outside = s_equals with { Caller = Status(0, 0, ulong.MaxValue), Target = Status(1000, 100, ulong.MaxValue), TargetUserNamespace = Container, Dumpable = false };
         Assert.True(outside.IsCapable);
         AssertWhy("a security module", outside);
     }
