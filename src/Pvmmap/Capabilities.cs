@@ -216,7 +216,7 @@ public static class Capabilities
         }
         return new(name, false, level != Yama.Relational, level switch
         {
-            Yama.Relational => "1: only processes that name the caller by PR_SET_PTRACER can be source and target (the call's tracer is nobody's ancestor)",
+            Yama.Relational => "1: only a target that names the caller by PR_SET_PTRACER can take part (the call's tracer is nobody's ancestor)",
             Yama.CapabilityOnly => "2: only callers with CAP_SYS_PTRACE",
             _ => string.Create(CultureInfo.InvariantCulture, $"{level}: no process may trace another"),
         }, Yama.Cure(level));

@@ -119,6 +119,9 @@ public sealed class Prognosis
                 throw new PvmmapException(Errno.EPERM, name, participant.Pid,
                     hint: $"the caller may ptrace it as its ancestor, but not the tracer that the call starts ({yama}); {Yama.Cure(scope ?? Yama.Relational)}");
             }
+            // A source's fork, the holder, has named nobody, whoever its parent has named.
+            if (participant.Pid == SourcePid && !Yama.Allows(scope, TracerRelation.Stranger, PtraceAccess.Read(SourcePid).IsCapable))
+                throw new PvmmapException(Errno.EPERM, name, participant.Pid, hint: $"the caller may ptrace the source, but not its fork ({yama}); {Yama.Cure(scope!.Value)}");
         }
         catch (PvmmapException e)
         {

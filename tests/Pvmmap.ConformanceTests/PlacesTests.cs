@@ -28,6 +28,13 @@ public sealed class PlacesTests(Theatre theatre) : Scene(theatre)
         return [.. AsNobody, $"--inh-caps={added}", $"--ambient-caps={added}"];
     }
 
+    // Its default set.
+    private static string[] AsInDocker(string added)
+    {
+        const string left = "+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap";
+        return ["setpriv", "--inh-caps=-all", $"--bounding-set=-all,{left}{(added.Length == 0 ? "" : $",+{added}")}"];
+    }
+
     [Fact]
     public void Root_between_two_others() => Agree([], NewPuppet(), NewPuppet(), Lazy);
 
@@ -106,6 +113,21 @@ public sealed class PlacesTests(Theatre theatre) : Scene(theatre)
     [InlineData(true, true)]
     public void From_outside_into_containers(bool source, bool target) =>
         Agree([], source ? NewPuppetBehind(s_container) : NewPuppet(), target ? NewPuppetBehind(s_container) : NewPuppet(), Lazy);
+
+    [Theory]
+    [InlineData("", "", false, Copied, "the caller lacks CAP_SYS_PTRACE")]
+    [InlineData("sys_ptrace", "", false, Copied, "user-mode faults")]
+    [InlineData("sys_ptrace", "", true, Lazy, null)]
+    [InlineData("sys_ptrace", "sys_ptrace", false, Lazy, null)]
+    [InlineData("", "sys_ptrace", false, "EPERM", "it has capabilities that the caller lacks")]
+    public void With_what_docker_run_leaves_to_root(string callerAdds, string targetAdds, bool device, string outlook, string? reason)
+    {
+        RequireNoUnprivilegedUserfaultfd();
+        // cap-add, device /dev/userfaultfd, and no filter
+        string[] hidden = device ? [] :
+            ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9 && exec \"$@\"", "sh"];
+        Agree([.. hidden, .. AsInDocker(callerAdds)], NewPuppet(AsInDocker("")), NewPuppet(AsInDocker(targetAdds)), outlook, reason);
+    }
 
     [Fact]
     public void Into_a_container_of_ones_own_without_privileges()
