@@ -57,8 +57,8 @@ internal sealed class Participant : IDisposable
         }
     }
 
-    // What /proc says of a number must be about the process that the system calls know by it.
-    private static void CheckProc(int pid, string role)
+    /// <summary>ENOSYS unless what /proc says of a number is about the process that the system calls know by it.</summary>
+    public static void CheckProc(int pid, string role)
     {
         string? self = Files.TryReadLink("/proc/self");
         if (self == Environment.ProcessId.ToString(CultureInfo.InvariantCulture)) return;

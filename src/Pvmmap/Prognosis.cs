@@ -52,9 +52,10 @@ public sealed class Prognosis
     /// <summary>Looks at both, as this process would if it made the call.</summary>
     /// <param name="sourcePid">The process to take from; may be the caller.</param>
     /// <param name="targetPid">The process to map into; may be the caller.</param>
-    /// <exception cref="PvmmapException">ENOSYS: there is no /proc to look at them with.</exception>
+    /// <exception cref="PvmmapException">ENOSYS: there is no /proc to look at them with, or it is that of another pid namespace.</exception>
     public static Prognosis Of(int sourcePid, int targetPid)
     {
+        Participant.CheckProc(Environment.ProcessId, "caller");
         Prognosis prognosis = new(sourcePid, targetPid);
         prognosis.Look();
         return prognosis;

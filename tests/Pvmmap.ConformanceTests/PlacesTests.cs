@@ -155,14 +155,18 @@ public sealed class PlacesTests(Theatre theatre) : Scene(theatre)
     public void Out_of_a_pid_namespace_nobody_is_there() =>
         Agree(s_container, NewPuppet(), NewPuppet(), "ESRCH", "no such process");
 
-    [Fact]
-    public void In_a_pid_namespace_with_the_proc_of_another()
+    [Theory]
+    [InlineData("unshare --pid --fork", "ENOSYS: /proc shows another pid namespace than the caller's")]
+    [InlineData("unshare --mount sh -c", "ENOSYS: /proc is not mounted; mount -t proc proc /proc")]
+    public void With_no_proc_or_that_of_another_pid_namespace(string through, string expected)
     {
         Machine.RequireRoot();
-        (ToolResult foreseen, ToolResult done) = Both(["unshare", "--pid", "--fork"], 1, 1, 0x10000);
+        string[] words = through.Split(' ');
+        string[] caller = words[^1] == "-c" ? [.. words, "umount -l /proc && exec \"$@\"", "sh"] : words;
+        (ToolResult foreseen, ToolResult done) = Both(caller, 1, 1, 0x10000);
         Assert.Equal((1, 1), (foreseen.Code, done.Code));
-        Assert.Contains("/proc shows another pid namespace", foreseen.Output + foreseen.Errors, StringComparison.Ordinal);
-        Assert.Contains("ENOSYS: /proc shows another pid namespace than the caller's", done.Errors, StringComparison.Ordinal);
+        Assert.Contains(expected, foreseen.Errors, StringComparison.Ordinal);
+        Assert.Contains(expected, done.Errors, StringComparison.Ordinal);
     }
 
     [Fact]
