@@ -1,3 +1,5 @@
+using Pvmmap.Linux;
+
 namespace Pvmmap.Holder.Freestanding;
 
 /// <summary>
@@ -26,7 +28,7 @@ internal static unsafe class AttributeProbe
         KernelEntry call = service->Call;
         ControlPage* control = service->Control;
         ulong area = control->ProbeArea;
-        int guard = Userfaultfd.Open(call);
+        int guard = Userfaultfd.Open(call, control->Without);
         if (guard < 0)
         {
             control->ProbeArea = 0;
@@ -51,6 +53,8 @@ internal static unsafe class AttributeProbe
             ulong page = service->Segments[i].Destination;
             long result = Userfaultfd.Register(call, guard, page, Kernel.PageSize);
             Published.Write(&control->Probed, i + 1);
+            if (result >= 0 && (control->Without & KernelFeature.MremapDontUnmap) != 0)
+                result = Kernel.EINVAL;
             if (result >= 0)
                 result = Move(call, page, At(area, i), Kernel.MREMAP_DONTUNMAP);
             Steps.Reached(call, FillStep.PageProbed);

@@ -17,7 +17,7 @@ internal static unsafe class BackgroundFill
         PopulatedRun run = default;
         long found = 0;
         if (service->Cursor < end)
-            found = Pagemap.Next(service->Call, service->Cursor, end, batch, service->Pass == FillPass.All, &run);
+            found = Pagemap.Next(service, service->Cursor, end, batch, service->Pass == FillPass.All, &run);
         if (found == 0)
             return EndPass(service);
         if (found < 0)
@@ -50,7 +50,7 @@ internal static unsafe class BackgroundFill
     public static bool NothingLeft(Service* service)
     {
         ulong start = service->Control->SourceStart;
-        return Pagemap.CountBytes(service->Call, start, start + service->Control->SourceLength) == 0;
+        return Pagemap.CountBytes(service, start, start + service->Control->SourceLength) == 0;
     }
 
     /// <summary>Releases the targets and ends this process; returns when an event has to be read first, or when the holder has to stay.</summary>

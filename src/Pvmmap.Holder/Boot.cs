@@ -8,7 +8,6 @@ internal static unsafe class Boot
     private const long PR_SET_THP_DISABLE = 41;
     private const long RLIMIT_CORE = 4;
     private const long MPOL_DEFAULT = 0;
-    private const long HighestDescriptor = 65535;
     private const byte Probing = (byte)'P';
     private const byte Probed = (byte)'Q';
 
@@ -96,7 +95,7 @@ internal static unsafe class Boot
         Steps.Reached(call, FillStep.ReadySent);
         // While the caller looks at what was taken and prepares the target.
         if (!move)
-            control->BytesTotal = Pagemap.CountBytes(call, start, end);
+            control->BytesTotal = Pagemap.CountBytes(&service, start, end);
 
         // Nothing, or no descriptor: the call is given up.
         int descriptors = Messages.Receive(call, &received);
@@ -110,7 +109,7 @@ internal static unsafe class Boot
         Kernel.SetNonblocking(call, HolderFds.Userfaultfd);
         Steps.Reached(call, FillStep.UserfaultfdReceived);
         if (!move && DropWhatIsNotOwed(&service))
-            control->BytesTotal = Pagemap.CountBytes(call, start, end);
+            control->BytesTotal = Pagemap.CountBytes(&service, start, end);
         // Not without need: it walks every page.
         if (control->Unreadable != 0 && !move)
             MakeReadable(&service);
@@ -179,10 +178,7 @@ internal static unsafe class Boot
         limit.Second = 1;
         call(SystemCalls.prlimit64, 0, RLIMIT_CORE, (long)&limit, 0, 0, 0);
         Kernel.MoveDescriptor(call, (int)arguments->Socket, HolderFds.Socket);
-        if (call(SystemCalls.close_range, 1, uint.MaxValue, 0, 0, 0, 0) >= 0)
-            return;
-        for (int file = 1; file <= HighestDescriptor; file++)
-            Kernel.Close(call, file);
+        OpenFiles.CloseFrom(call, HolderFds.Socket + 1, arguments->Without);
     }
 
     private static void Fail(Service* service, long error)
@@ -195,7 +191,7 @@ internal static unsafe class Boot
     private static void Abandon(KernelEntry call, HolderBootArguments* arguments)
     {
         if (arguments->Move != 0)
-            Departure.Vanish(call, arguments->ImageStart, arguments->ImageLength);
+            Departure.Vanish(call, arguments->ImageStart, arguments->ImageLength, (uint)arguments->Without);
         Kernel.Exit(call, 1);
     }
 

@@ -92,6 +92,9 @@ internal unsafe struct ControlPage
     /// <summary>As the caller's pid namespace has it; 0: none.</summary>
     [FieldOffset(0x164)] public int SentinelPid;
 
+    /// <summary>Bits of what the kernel is to be taken not to have: KernelFeature.</summary>
+    [FieldOffset(0x168)] public uint Without;
+
     // A move: all in the source's address space, which is the holder's and the guardian's too.
     /// <summary>The mapping of the code and its stacks.</summary>
     [FieldOffset(0x110)] public ulong ImageStart;

@@ -1,3 +1,5 @@
+using Pvmmap.Linux;
+
 namespace Pvmmap.Holder.Freestanding;
 
 internal enum Outcome
@@ -85,7 +87,9 @@ internal static unsafe class Delivery
         {
             if (piece > end - *start)
                 piece = end - *start;
-            long result = Userfaultfd.Poison(service->Call, file, *start, piece);
+            long result = (service->Control->Without & KernelFeature.Poison) != 0
+                ? Kernel.EINVAL
+                : Userfaultfd.Poison(service->Call, file, *start, piece);
             ulong done = Kernel.PageSize;
             if (result > 0)
             {
@@ -209,13 +213,13 @@ internal static unsafe class Delivery
         // The guardian has neither the range nor the right to another process's page table.
         if (service->Recovering)
             return;
-        ulong populated = Pagemap.CountBytes(service->Call, start, end);
+        ulong populated = Pagemap.CountBytes(service, start, end);
         // What goes before it could be counted was there all the same.
         if (service->Counted != 0 && end > service->Counted)
-            service->CountedBytes += start >= service->Counted ? populated : Pagemap.CountBytes(service->Call, service->Counted, end);
+            service->CountedBytes += start >= service->Counted ? populated : Pagemap.CountBytes(service, service->Counted, end);
         long result = Kernel.Advise(service->Call, start, end, Kernel.MADV_DONTNEED);
         // A guard marker (MADV_GUARD_INSTALL, Linux 6.13) counts as swapped and outlives MADV_DONTNEED.
-        if (result >= 0 && populated != 0 && Pagemap.CountBytes(service->Call, start, end) != 0)
+        if (result >= 0 && populated != 0 && Pagemap.CountBytes(service, start, end) != 0)
             result = Kernel.Advise(service->Call, start, end, Kernel.MADV_GUARD_REMOVE);
         if (result < 0)
         {

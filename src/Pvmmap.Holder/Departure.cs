@@ -30,6 +30,7 @@ internal static unsafe class Departure
         Steps.Reached(call, FillStep.EndPublished);
         if (!inSource)
             Kernel.Exit(call, 0);
+        uint without = control->Without;
         ulong image = control->ImageStart;
         ulong length = control->ImageLength;
         if (!service->Recovering && !service->IsGuardian)
@@ -37,7 +38,7 @@ internal static unsafe class Departure
         Steps.Reached(call, FillStep.GuardianEnded);
         Kernel.Unmap(call, (ulong)control, ControlPage.Size);
         Steps.Reached(call, FillStep.ControlUnmapped);
-        Vanish(call, image, length);
+        Vanish(call, image, length, without);
     }
 
     // It sleeps in the kernel and never comes back to the code that is about to go.
@@ -56,9 +57,9 @@ internal static unsafe class Departure
     /// event is read: nobody reads it, and a timer ends the process while it waits in the kernel.
     /// </summary>
     [SkipLocalsInit]
-    public static void Vanish(KernelEntry call, ulong image, ulong length)
+    public static void Vanish(KernelEntry call, ulong image, ulong length, uint without)
     {
-        int watch = Userfaultfd.Watch(call, image, length);
+        int watch = Userfaultfd.Watch(call, image, length, without);
         // Without one the image stays behind, some pages of the source.
         if (watch < 0)
             Kernel.Exit(call, 0);
@@ -66,7 +67,7 @@ internal static unsafe class Departure
         // The socket stays: its end tells the caller that nobody runs on this code any more.
         const int watchFd = HolderFds.Socket + 1;
         Kernel.MoveDescriptor(call, watch, watchFd);
-        call(SystemCalls.close_range, watchFd + 1, uint.MaxValue, 0, 0, 0, 0);
+        OpenFiles.CloseFrom(call, watchFd + 1, without);
         EndSoon(call);
         call(SystemCalls.munmap, (long)image, (long)length, 0, 0, 0, 0);
         Kernel.Exit(call, 0);

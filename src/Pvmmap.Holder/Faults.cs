@@ -65,7 +65,7 @@ internal static unsafe class Faults
         ulong around = rest < FaultAround ? rest : FaultAround;
         PopulatedRun run;
         run.Huge = false;
-        long found = Pagemap.Next(service->Call, source, source + around, around, true, &run);
+        long found = Pagemap.Next(service, source, source + around, around, true, &run);
         if (found == 0 || (found > 0 && run.Start > source))
             return Delivery.ZeroPage(service, context, page);
         // Where the page table cannot be read, copying the page is right in any case: an unpopulated one is copied as zeros.

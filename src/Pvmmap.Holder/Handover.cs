@@ -20,6 +20,8 @@ internal struct HolderBootArguments
     public ulong Move;
     /// <summary>The control page; set by the holder for its guardian.</summary>
     public ulong Control;
+    /// <summary>Bits of what the kernel is to be taken not to have: KernelFeature.</summary>
+    public ulong Without;
     /// <summary>Of this holder alone: whether its image is still there can be told by it.</summary>
     public ulong Mark;
 
@@ -34,6 +36,8 @@ internal struct SentinelArguments
     public ulong Syscall;
     public long Socket;
     public long Program;
+    /// <summary>Bits of what the kernel is to be taken not to have: KernelFeature.</summary>
+    public ulong Without;
     /// <summary>The command line, zero-ended.</summary>
     public NameBytes Name;
     /// <summary>Result, if it is still there: why it could not become the program, a negated errno.</summary>

@@ -17,6 +17,7 @@ internal static unsafe class Kernel
     public const int ECHILD = -10;
     public const int EAGAIN = -11;
     public const int ENOMEM = -12;
+    public const int EACCES = -13;
     public const int EFAULT = -14;
     public const int EEXIST = -17;
     public const int EINVAL = -22;

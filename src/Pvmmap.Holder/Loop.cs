@@ -84,7 +84,7 @@ internal static unsafe class Loop
             return;
         ulong end = service->Control->SourceStart + service->Control->SourceLength;
         ulong slice = end - service->Counted > CountSlice ? service->Counted + CountSlice : end;
-        service->CountedBytes += Pagemap.CountBytes(service->Call, service->Counted, slice);
+        service->CountedBytes += Pagemap.CountBytes(service, service->Counted, slice);
         service->Counted = slice;
         if (slice < end)
             return;

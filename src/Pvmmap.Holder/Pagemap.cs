@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Pvmmap.Linux;
 
 namespace Pvmmap.Holder.Freestanding;
 
@@ -56,15 +57,15 @@ internal static unsafe class Pagemap
     /// Finds the first run of populated pages in the range: present, and with <paramref name="swapped"/> swapped out too, but not the zero page.
     /// Returns 1, 0 when there is none, or a negated errno. The run is at most <paramref name="maximum"/> bytes long.
     /// </summary>
-    public static long Next(KernelEntry call, ulong start, ulong end, ulong maximum, bool swapped, PopulatedRun* run)
+    public static long Next(Service* service, ulong start, ulong end, ulong maximum, bool swapped, PopulatedRun* run)
     {
         Region region;
         region.Start = 0;
         region.End = 0;
         region.Categories = 0;
-        long found = Scan(call, start, end, maximum / Kernel.PageSize, swapped, &region, 1, out _);
+        long found = Scan(service, start, end, maximum / Kernel.PageSize, swapped, &region, 1, out _);
         if (found < 0)
-            return NextByEntries(call, start, end, maximum, swapped, run);
+            return NextByEntries(service->Call, start, end, maximum, swapped, run);
         run->Start = region.Start;
         run->End = region.End;
         run->Huge = (region.Categories & PAGE_IS_HUGE) != 0;
@@ -73,16 +74,16 @@ internal static unsafe class Pagemap
 
     /// <summary>Populated bytes in the range, present or swapped.</summary>
     [SkipLocalsInit]
-    public static ulong CountBytes(KernelEntry call, ulong start, ulong end)
+    public static ulong CountBytes(Service* service, ulong start, ulong end)
     {
         Regions buffer;
         Region* regions = &buffer.First;
         ulong bytes = 0;
         while (start < end)
         {
-            long found = Scan(call, start, end, 0, true, regions, RegionsPerScan, out ulong walkEnd);
+            long found = Scan(service, start, end, 0, true, regions, RegionsPerScan, out ulong walkEnd);
             if (found < 0)
-                return bytes + CountByEntries(call, start, end);
+                return bytes + CountByEntries(service->Call, start, end);
             for (long i = 0; i < found; i++)
                 bytes += regions[i].End - regions[i].Start;
             if (found < RegionsPerScan || walkEnd <= start)
@@ -93,8 +94,11 @@ internal static unsafe class Pagemap
     }
 
     private static long Scan(
-        KernelEntry call, ulong start, ulong end, ulong maximumPages, bool swapped, Region* regions, ulong length, out ulong walkEnd)
+        Service* service, ulong start, ulong end, ulong maximumPages, bool swapped, Region* regions, ulong length, out ulong walkEnd)
     {
+        walkEnd = 0;
+        if ((service->Control->Without & KernelFeature.PagemapScan) != 0)
+            return Kernel.ENOTTY;
         ScanArgument argument;
         argument.Size = (ulong)sizeof(ScanArgument);
         argument.Flags = 0;
@@ -109,7 +113,7 @@ internal static unsafe class Pagemap
         argument.CategoryAnyOfMask = swapped ? PAGE_IS_PRESENT | PAGE_IS_SWAPPED : PAGE_IS_PRESENT;
         // PRESENT is not asked for: regions of different categories are not merged.
         argument.ReturnMask = PAGE_IS_HUGE;
-        long found = Kernel.Ioctl(call, HolderFds.Pagemap, PAGEMAP_SCAN, &argument);
+        long found = Kernel.Ioctl(service->Call, HolderFds.Pagemap, PAGEMAP_SCAN, &argument);
         walkEnd = argument.WalkEnd;
         return found;
     }

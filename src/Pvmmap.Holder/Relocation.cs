@@ -1,3 +1,5 @@
+using Pvmmap.Linux;
+
 namespace Pvmmap.Holder.Freestanding;
 
 /// <summary>
@@ -133,7 +135,8 @@ internal static unsafe class Relocation
                 piece = length - done;
             Steps.Halve(call, FillStep.PieceMoved, &piece);
             Published.Write(&control->Moving, piece);
-            long result = call(
+            // For tests: what is longer than a page table counts as more than one VMA.
+            long result = (control->Without & KernelFeature.MremapVmas) != 0 && piece > TableSize ? Kernel.EINVAL : call(
                 SystemCalls.mremap, (long)(from + done), (long)piece, (long)piece, Kernel.MREMAP_MAYMOVE | Kernel.MREMAP_FIXED, (long)(to + done), 0);
             if (result == Kernel.EINTR)
                 continue;
@@ -168,7 +171,8 @@ internal static unsafe class Relocation
         // What is locked cannot be dropped, and khugepaged would turn dropped pages into populated ones.
         call(SystemCalls.munlock, (long)start, (long)(end - start), 0, 0, 0, 0);
         Kernel.Advise(call, start, end, Kernel.MADV_NOHUGEPAGE);
-        Naming.Name(call, start, end);
+        if ((service->Control->Without & KernelFeature.AnonVmaName) == 0)
+            Naming.Name(call, start, end);
         if (service->Control->Unreadable != 0)
             Boot.MakeReadable(service);
         // Counted later, slice by slice; the whole range is an upper bound.

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Pvmmap.Linux;
 
 namespace Pvmmap.Holder.Freestanding;
 
@@ -27,12 +28,12 @@ internal static unsafe class Sentinel
         // Both are far above the numbers they get (see SentinelProcess).
         call(SystemCalls.dup3, arguments->Socket, HolderFds.Socket, 0, 0, 0, 0);
         call(SystemCalls.dup3, arguments->Program, Program, Kernel.O_CLOEXEC, 0, 0, 0);
-        call(SystemCalls.close_range, Program + 1, uint.MaxValue, 0, 0, 0, 0);
+        OpenFiles.CloseFrom(call, Program + 1, arguments->Without);
         ulong nothing = 0;
         Words2 argv;
         argv.First = (ulong)&arguments->Name;
         argv.Second = 0;
-        arguments->Error = call(SystemCalls.execveat, Program, (long)&nothing, (long)&argv, (long)&nothing, AT_EMPTY_PATH, 0);
+        arguments->Error = (arguments->Without & KernelFeature.MemfdExec) != 0 ? Kernel.EACCES : call(SystemCalls.execveat, Program, (long)&nothing, (long)&argv, (long)&nothing, AT_EMPTY_PATH, 0);
     }
 
     /// <summary>The program. Never returns.</summary>

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Pvmmap.Linux;
 
 namespace Pvmmap.Holder.Freestanding;
 
@@ -49,9 +50,13 @@ internal static unsafe class SourceEnd
     private static bool Shares(Service* service, int pid, bool whenUnknown)
     {
         long self = service->Call(SystemCalls.getpid, 0, 0, 0, 0, 0, 0);
-        long order = service->Call(SystemCalls.kcmp, self, pid, KCMP_VM, 0, 0, 0);
+        long order = Compare(service, self, pid);
         return order < 0 ? whenUnknown : order == 0;
     }
+
+    private static long Compare(Service* service, long self, long pid) => (service->Control->Without & KernelFeature.Kcmp) != 0
+        ? Kernel.ENOSYS
+        : service->Call(SystemCalls.kcmp, self, pid, KCMP_VM, 0, 0, 0);
 
     private static void Release(Service* service)
     {
@@ -108,6 +113,10 @@ internal static unsafe class SourceEnd
         // Its numbers may be those of another pid namespace.
         if (service->Control->SourceOwnPid == 0)
             return true;
+        // A kernel without kcmp(), or a filter: nobody can be told from a stranger.
+        long self = service->Call(SystemCalls.getpid, 0, 0, 0, 0, 0, 0);
+        if (Compare(service, self, self) != 0)
+            return true;
         if (service->Call(SystemCalls.lseek, HolderFds.Proc, 0, seekSet, 0, 0, 0) < 0)
             return true;
         for (;;)
@@ -115,25 +124,13 @@ internal static unsafe class SourceEnd
             long length = service->Call(SystemCalls.getdents64, HolderFds.Proc, (long)bytes, DirectoryBuffer.Bytes, 0, 0, 0);
             if (length <= 0)
                 return length < 0;
-            for (long at = 0; at < length; at += *(ushort*)(bytes + at + DirectoryBuffer.RecordLengthOffset))
+            for (long at = 0; at < length; at += DirectoryBuffer.RecordLength(bytes + at))
             {
-                int pid = ParseNumber(bytes + at + DirectoryBuffer.NameOffset);
+                int pid = DirectoryBuffer.Number(bytes + at);
                 if (pid > 0 && !IsHolder(service, holders, pid) && Shares(service, pid, whenUnknown: false))
                     return true;
             }
         }
-    }
-
-    private static int ParseNumber(byte* text)
-    {
-        int number = 0;
-        for (; *text != 0; text++)
-        {
-            if (*text < '0' || *text > '9')
-                return 0;
-            number = number * 10 + (*text - '0');
-        }
-        return number;
     }
 
     private static bool IsHolder(Service* service, Holders* holders, int pid)
@@ -184,16 +181,6 @@ internal static unsafe class SourceEnd
         public const int Maximum = 64;
         public uint Count;
         public ulong First;
-    }
-
-    // struct linux_dirent64 records.
-    [StructLayout(LayoutKind.Sequential, Size = Bytes)]
-    private struct DirectoryBuffer
-    {
-        public const int Bytes = 2048;
-        public const int RecordLengthOffset = 16;
-        public const int NameOffset = 19;
-        public byte First;
     }
 }
 

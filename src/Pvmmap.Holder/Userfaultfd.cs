@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Pvmmap.Linux;
 
 namespace Pvmmap.Holder.Freestanding;
 
@@ -68,11 +69,11 @@ internal static unsafe class Userfaultfd
     }
 
     /// <summary>A userfaultfd of this process's own memory that announces when the range is unmapped. A descriptor, or a negated errno.</summary>
-    public static int Watch(KernelEntry call, ulong start, ulong length)
+    public static int Watch(KernelEntry call, ulong start, ulong length, uint without)
     {
-        int file = Open(call, UFFD_FEATURE_EVENT_UNMAP, 0);
-        if (file == Kernel.EPERM)
-            file = Open(call, UFFD_FEATURE_EVENT_UNMAP, UFFD_USER_MODE_ONLY);
+        int file = Open(call, UFFD_FEATURE_EVENT_UNMAP, 0, without);
+        if (file == Kernel.EPERM && (without & KernelFeature.UserModeOnly) == 0)
+            file = Open(call, UFFD_FEATURE_EVENT_UNMAP, UFFD_USER_MODE_ONLY, without);
         if (file < 0)
             return file;
         long result = Register(call, file, start, length);
@@ -83,10 +84,12 @@ internal static unsafe class Userfaultfd
     }
 
     /// <summary>A userfaultfd of this process's own memory, for faults of user and kernel mode. A descriptor, or a negated errno.</summary>
-    public static int Open(KernelEntry call) => Open(call, 0, 0);
+    public static int Open(KernelEntry call, uint without) => Open(call, 0, 0, without);
 
-    private static int Open(KernelEntry call, ulong features, long flags)
+    private static int Open(KernelEntry call, ulong features, long flags, uint without)
     {
+        if ((without & KernelFeature.Userfaultfd) != 0)
+            return Kernel.ENOSYS;
         long file = call(SystemCalls.userfaultfd, Kernel.O_CLOEXEC | Kernel.O_NONBLOCK | flags, 0, 0, 0, 0, 0);
         if (file < 0)
             return (int)file;

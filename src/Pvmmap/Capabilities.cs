@@ -18,7 +18,8 @@ public static class Capabilities
         ulong effective = EffectiveCapabilities();
         bool mayPtrace = (effective & 1UL << PtraceAccess.CAP_SYS_PTRACE) != 0, mayAdmin = (effective & 1UL << CAP_SYS_ADMIN) != 0;
         bool mayReadOthers = PtraceAccess.MayReadOthers(effective);
-        return
+        uint without = KernelFeatures.Without;
+        List<Capability> found =
         [
             Architecture(),
             ProcMounted(),
@@ -54,8 +55,22 @@ public static class Capabilities
                 mayAdmin ? "processes under a seccomp filter can be source and target"
                     : "a process whose seccomp filter forbids our system calls is refused",
                 Cure(mayAdmin, "run as root, or give the program CAP_SYS_ADMIN")),
+            UserModeOnly(),
+            ProcmapQueryIoctl(),
+            Kcmp(),
+            ChildrenOfTasks(),
+            MapFiles(),
+            ProgramsOutOfMemfd(),
             YamaScope(mayPtrace),
         ];
+        foreach (KernelFeatures.Entry taken in KernelFeatures.All.Where(entry => (entry.Bit & without) != 0))
+        {
+            Capability absent = new(taken.Title, false, false, $"taken away by {KernelFeatures.Variable}; {taken.Otherwise}", $"unset {KernelFeatures.Variable}");
+            int row = found.FindIndex(capability => capability.Name == taken.Title);
+            if (row >= 0) found[row] = absent;
+            else found.Add(absent);
+        }
+        return found;
     }
 
     private static string? Cure(bool present, string cure) => present ? null : cure;
@@ -109,17 +124,82 @@ public static class Capabilities
     {
         // Of this process itself, of a descriptor that is certainly open: the pidfd.
         SyscallResult opened = SystemCall.Invoke(SystemCall.SYS_pidfd_open, Environment.ProcessId, 0);
-        if (opened.Failed) return Call("pidfd_getfd", opened.Errno, Errno.None, "");
+        if (opened.Failed) return Optional("pidfd_getfd", opened.Errno, "", KernelFeature.PidfdGetFd);
         using FileDescriptor pidfd = new(opened.Value);
         SyscallResult taken = Pidfd.GetFd(pidfd, pidfd.Number);
         if (!taken.Failed) new FileDescriptor(taken.Value).Dispose();
-        return Call("pidfd_getfd", taken.Errno, Errno.None, "descriptors are taken over from other processes");
+        return Optional("pidfd_getfd", taken.Errno, "descriptors are taken over from other processes", KernelFeature.PidfdGetFd);
     }
 
     // A range above every descriptor: nothing is closed.
-    private static Capability CloseRange() => Call(
-        "close_range", SystemCall.Invoke(SystemCall.SYS_close_range, uint.MaxValue, uint.MaxValue, 0).Errno, Errno.None,
-        "a holder closes what it inherits from the source");
+    private static Capability CloseRange() => Optional(
+        "close_range", SystemCall.Invoke(SystemCall.SYS_close_range, uint.MaxValue, uint.MaxValue, 0).Errno,
+        "a holder closes what it inherits from the source", KernelFeature.CloseRange);
+
+    private static Capability Optional(string name, Errno errno, string use, uint feature) => errno == Errno.None
+        ? new(name, true, false, use, null)
+        : Missing(name, errno, feature, errno == Errno.ENOSYS ? "use a newer kernel (Linux 5.9 has all of these calls)" : "let the container's seccomp profile allow it");
+
+    private static Capability Missing(string name, Errno errno, uint feature, string cure) => new(name, false, false,
+        string.Create(CultureInfo.InvariantCulture, $"{errno}; {KernelFeatures.All.First(entry => entry.Bit == feature).Otherwise}"), cure);
+
+    private static Capability UserModeOnly()
+    {
+        const string name = "UFFD_USER_MODE_ONLY";
+        using FileDescriptor? uffd = OpenUserfaultfd(Userfaultfd.UFFD_USER_MODE_ONLY, out Errno errno, out _);
+        return uffd is not null ? new(name, true, false, "a process without privileges may have a userfaultfd for faults in user mode", null)
+            : Missing(name, errno, KernelFeature.UserModeOnly, errno == Errno.EINVAL ? "use Linux 5.11 or later" : "see userfaultfd");
+    }
+
+    private static Capability ProcmapQueryIoctl()
+    {
+        const string name = "PROCMAP_QUERY";
+        SyscallResult opened = Files.TryOpen("/proc/self/maps", Files.O_RDONLY);
+        if (opened.Failed) return Missing(name, opened.Errno, KernelFeature.ProcmapQuery, "mount -t proc proc /proc");
+        using FileDescriptor maps = new(opened.Value);
+        Errno errno = ProcmapQuery.Find(maps, 0, [], out _);
+        return errno == Errno.None ? new(name, true, false, "single VMAs are asked for", null)
+            : Missing(name, errno, KernelFeature.ProcmapQuery, "use Linux 6.11 or later");
+    }
+
+    private static Capability Kcmp()
+    {
+        const int vm = 1;
+        Errno errno = SystemCall.Invoke(SystemCall.SYS_kcmp, Environment.ProcessId, Environment.ProcessId, vm).Errno;
+        return errno == Errno.None ? new("kcmp", true, false, "a move's source that has ended gives its memory back at once", null)
+            : Missing("kcmp", errno, KernelFeature.Kcmp, errno == Errno.ENOSYS ? "use a kernel with CONFIG_KCMP" : "let the container's seccomp profile allow it");
+    }
+
+    private static Capability ChildrenOfTasks()
+    {
+        const string name = "/proc/PID/task/TID/children";
+        string path = string.Create(CultureInfo.InvariantCulture, $"/proc/self/task/{Environment.ProcessId}/children");
+        return File.Exists(path) ? new(name, true, false, "a holder's guardian is found", null)
+            : Missing(name, Errno.ENOENT, KernelFeature.ProcChildren, "use a kernel with CONFIG_PROC_CHILDREN");
+    }
+
+    // Of this process's own program: the kernel lets nobody follow these links without a capability.
+    private static Capability MapFiles()
+    {
+        const string name = "/proc/PID/map_files";
+        Errno errno = Errno.ENOENT;
+        if (Directory.Exists("/proc/self/map_files") && Maps.Read(Environment.ProcessId).FirstOrDefault(vma => vma.IsFileBacked && !vma.IsDeleted) is { } vma)
+        {
+            SyscallResult opened = Files.TryOpen(string.Create(CultureInfo.InvariantCulture, $"/proc/self/map_files/{vma.Range.Start:x}-{vma.Range.End:x}"), Files.O_RDONLY);
+            errno = opened.Errno;
+            if (!opened.Failed) new FileDescriptor(opened.Value).Dispose();
+        }
+        return errno == Errno.None ? new(name, true, false, "files and shared memory in the range are opened as the source has them", null)
+            : Missing(name, errno, KernelFeature.MapFiles, "run as root, or give the program CAP_CHECKPOINT_RESTORE");
+    }
+
+    private static Capability ProgramsOutOfMemfd()
+    {
+        const string name = "programs out of a memfd";
+        int? setting = ReadNumber("/proc/sys/vm/memfd_noexec");
+        return setting is null or 0 ? new(name, true, false, "a sentinel stands behind holder and guardian", null)
+            : Missing(name, Errno.EACCES, KernelFeature.MemfdExec, "sysctl vm.memfd_noexec=0");
+    }
 
     private static Capability Call(string name, Errno errno, Errno expected, string use)
     {
@@ -138,7 +218,7 @@ public static class Capabilities
         {
             using FileDescriptor pagemap = Files.Open("/proc/self/pagemap", Files.O_RDONLY);
             ulong page = (ulong)&onStack & ~(PageRange.PageSize - 1);
-            SyscallResult result = PagemapScan.AnyPopulated(pagemap, new PageRange(page, page + PageRange.PageSize));
+            SyscallResult result = PagemapScan.Scan(pagemap, new PageRange(page, page + PageRange.PageSize));
             if (result.Raw == 1) return new(name, true, false, "populated pages are found by one call for many", null);
             return new(name, false, false,
                 string.Create(CultureInfo.InvariantCulture, $"{result.Errno}; pagemap is read entry by entry, which is slower on sparse ranges"),
@@ -181,6 +261,10 @@ public static class Capabilities
     {
         int flags = Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK | mode;
         by = "userfaultfd()";
+        errno = Errno.ENOSYS;
+        if (KernelFeatures.IsWithout(KernelFeature.Userfaultfd)) return null;
+        errno = Errno.EINVAL;
+        if ((mode & Userfaultfd.UFFD_USER_MODE_ONLY) != 0 && KernelFeatures.IsWithout(KernelFeature.UserModeOnly)) return null;
         SyscallResult opened = SystemCall.Invoke(SystemCall.SYS_userfaultfd, flags);
         errno = opened.Errno;
         if (!opened.Failed) return new FileDescriptor(opened.Value);

@@ -85,7 +85,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 using IProcessCalls calls = (IProcessCalls?)stopped ?? new OwnProcess();
                 bool confined = stopped?.IsUnderSeccomp ?? from.IsUnderSeccomp;
                 if (stopped is not null) plan = SourcePlan.FromMaps(sourcePid, source);
-                sharesSource = IsMove && !confined && plan.IsAnonymous;
+                // Without a userfaultfd in the source the holder could not take away its last page from there.
+                sharesSource = IsMove && !confined && plan.IsAnonymous && UserfaultfdProbe.MayHaveOne(calls);
                 using HolderProcess? holder = sharesSource ? Share(from, stopped, calls, ref plan) : Duplicate(from, stopped, ref plan);
                 if (holder is not null)
                 {

@@ -143,6 +143,7 @@ internal sealed class Participant : IDisposable
     // proc(5): the file is only there if the kernel was built with CONFIG_PROC_CHILDREN.
     private bool LeaderMayHaveChildren()
     {
+        if (KernelFeatures.IsWithout(KernelFeature.ProcChildren)) return true;
         try
         {
             return File.ReadAllText(string.Create(CultureInfo.InvariantCulture, $"/proc/{Pid}/task/{Pid}/children")).Length != 0;

@@ -39,6 +39,7 @@ public static class ProcessVm
     public static MmapResult MmapBetween(
         int sourcePid, int targetPid, ulong sourceAddress, ulong length, ulong destinationAddress = 0, MmapFlags flags = MmapFlags.None)
     {
+        _ = KernelFeatures.Without;
         PageRange source = CheckArguments(sourcePid, targetPid, sourceAddress, length, destinationAddress, flags);
         MmapResult result = new MmapCall(sourcePid, targetPid, source, destinationAddress, flags).Run();
         return result with { DataAddress = result.Address + (sourceAddress - source.Start) };

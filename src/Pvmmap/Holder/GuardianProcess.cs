@@ -1,16 +1,39 @@
 using System.Globalization;
 using Pvmmap.Linux;
+using Pvmmap.Procfs;
 
 namespace Pvmmap.Holder;
 
 /// <summary>The process that watches over a holder, seen from outside.</summary>
 internal static class GuardianProcess
 {
-    /// <summary>Its number in our pid namespace: the holder's only child. Null if there is none, or the kernel lists no children (CONFIG_PROC_CHILDREN).</summary>
+    /// <summary>Its number in our pid namespace: the holder's only child. Null if there is none.</summary>
     public static int? Find(int holderPid)
     {
-        string? children = Files.TryReadText(string.Create(CultureInfo.InvariantCulture, $"/proc/{holderPid}/task/{holderPid}/children"));
+        string? children = KernelFeatures.IsWithout(KernelFeature.ProcChildren) ? null
+            : Files.TryReadText(string.Create(CultureInfo.InvariantCulture, $"/proc/{holderPid}/task/{holderPid}/children"));
+        if (children is null) return Search(holderPid);
         return int.TryParse(children.AsSpan().Trim(), CultureInfo.InvariantCulture, out int child) ? child : null;
+    }
+
+    // The kernel lists no children (CONFIG_PROC_CHILDREN), or the holder has gone.
+    private static int? Search(int holderPid)
+    {
+        if (!Directory.Exists(string.Create(CultureInfo.InvariantCulture, $"/proc/{holderPid}"))) return null;
+        foreach (string folder in Directory.EnumerateDirectories("/proc"))
+        {
+            if (!int.TryParse(Path.GetFileName(folder.AsSpan()), CultureInfo.InvariantCulture, out int pid)) continue;
+            try
+            {
+                ProcessStatus status = ProcessStatus.Read(pid);
+                if (status.PPid == holderPid && status.State is not ('Z' or 'X')) return pid;
+            }
+            catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+            {
+                // Ended meanwhile.
+            }
+        }
+        return null;
     }
 
     /// <summary>Its pidfd; null if there is none.</summary>

@@ -197,6 +197,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         SourceLength = range.Length,
         Socket = socket,
         Move = move ? 1UL : 0,
+        Without = KernelFeatures.Without,
         Mark = ((ulong)Environment.ProcessId << 32) | Interlocked.Increment(ref marks),
     };
 
@@ -257,13 +258,17 @@ internal sealed unsafe class HolderProcess : IDisposable
         made.OrThrow(doing, child.Tid);
 
         // Its own table by now: a source without a free descriptor is no obstacle.
-        child.Invoke(SystemCall.SYS_close_range, 3, uint.MaxValue);
+        if (KernelFeatures.IsWithout(KernelFeature.CloseRange) || child.Invoke(SystemCall.SYS_close_range, 3, uint.MaxValue).Failed)
+        {
+            // As many as will be needed here; it closes the others by itself.
+            for (int number = 3; number < 6; number++) child.Invoke(SystemCall.SYS_close, number);
+        }
         arguments = image + imageBytes - ArgumentsRoom;
         child.Invoke(SystemCall.SYS_socketpair, UnixSocket.AF_UNIX, UnixSocket.SOCK_SEQPACKET | UnixSocket.SOCK_CLOEXEC, 0, (long)arguments)
             .OrThrow(doing, child.Tid, hint: "it has no descriptor left (RLIMIT_NOFILE)");
         Span<int> pair = stackalloc int[2];
         Check(Memory.ReadFrom(child.Tid, arguments, System.Runtime.InteropServices.MemoryMarshal.AsBytes(pair)));
-        FileDescriptor socket = FileDescriptor.From(Linux.Pidfd.GetFd(pidfd, pair[1]), doing, child.Tid);
+        FileDescriptor socket = TakeSocket(child, pidfd, pair[1], arguments);
         try
         {
             child.Invoke(SystemCall.SYS_close, pair[1]).OrThrow(doing, child.Tid);
@@ -279,6 +284,17 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
 
         void Check(Errno errno) => HolderProcess.Check(errno, child.Tid);
+    }
+
+    private static FileDescriptor TakeSocket(RemoteThread child, FileDescriptor pidfd, int number, ulong scratch)
+    {
+        SyscallResult taken = Linux.Pidfd.GetFd(pidfd, number);
+        if (!SentDescriptor.IsNeeded(taken)) return FileDescriptor.From(taken, "load the holder", child.Tid);
+        SyscallResult own = child.Invoke(SystemCall.SYS_socket, UnixSocket.AF_UNIX, UnixSocket.SOCK_DGRAM | UnixSocket.SOCK_CLOEXEC);
+        if (!own.Failed) taken = SentDescriptor.Take(child.Tid, own.Value, scratch, number, child.Invoke);
+        if (!own.Failed) child.Invoke(SystemCall.SYS_close, own.Value);
+        return FileDescriptor.From(taken, "load the holder", child.Tid,
+            "there is no pidfd_getfd (before Linux 5.6, or behind the caller's seccomp filter), and the source cannot send to the caller: allow the call, or put both into one network namespace");
     }
 
     /// <summary>Lets the child go, on its own code.</summary>

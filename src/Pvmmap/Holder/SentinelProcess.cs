@@ -59,6 +59,7 @@ internal sealed unsafe class SentinelProcess : IDisposable
             arguments->Syscall = image.SyscallStub;
             arguments->Socket = sentinel.end.Number;
             arguments->Program = program;
+            arguments->Without = KernelFeatures.Without;
             Encoding.UTF8.GetBytes($"pvmmap-sentinel (fill of process {targetPid})\0", new Span<byte>(&arguments->Name, sizeof(NameBytes)));
             tracer.Spawn(sentinel.memory + StackBytes, image.SentinelBecome, sentinel.memory);
             return sentinel;
@@ -77,6 +78,7 @@ internal sealed unsafe class SentinelProcess : IDisposable
     /// </summary>
     public static bool TryMapCode(ulong at, ulong length)
     {
+        if (KernelFeatures.IsWithout(KernelFeature.MemfdExec)) return false;
         SyscallResult mapped = SystemCall.Invoke(
             SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_READ | Memory.PROT_EXEC, Memory.MAP_PRIVATE | Memory.MAP_FIXED, Program.Value.Number, CodeOffset);
         if (mapped.Errno is Errno.EPERM or Errno.EACCES) return false;

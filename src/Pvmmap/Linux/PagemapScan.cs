@@ -26,9 +26,41 @@ internal static unsafe class PagemapScan
         public ulong Size, Flags, Start, End, WalkEnd, Vector, VectorLength, MaxPages, CategoryInverted, CategoryMask, CategoryAnyofMask, ReturnMask;
     }
 
-    /// <summary>True if at least one page of the range is present or swapped, and not the zero page. ENOTTY before Linux 6.7.</summary>
+    /// <summary>
+    /// 1 if at least one page of the range is present or swapped, else 0. The zero page does not count, but before Linux 6.7, where the entries do not
+    /// tell it from others.
+    /// </summary>
     public static SyscallResult AnyPopulated(FileDescriptor pagemap, PageRange range)
     {
+        SyscallResult found = Scan(pagemap, range);
+        return found.Errno == Errno.ENOTTY ? ScanEntries(pagemap, range) : found;
+    }
+
+    private static SyscallResult ScanEntries(FileDescriptor pagemap, PageRange range)
+    {
+        const ulong populated = 3UL << 62;
+        Span<ulong> entries = stackalloc ulong[256];
+        for (ulong at = range.Start; at < range.End;)
+        {
+            Span<ulong> wanted = entries[..(int)Math.Min((ulong)entries.Length, (range.End - at) / PageRange.PageSize)];
+            SyscallResult read = Files.Read(pagemap, MemoryMarshal.AsBytes(wanted), at / PageRange.PageSize * sizeof(ulong));
+            if (read.Failed) return read;
+            int count = (int)read.Value / sizeof(ulong);
+            // Its memory is gone.
+            if (count == 0) break;
+            foreach (ulong entry in wanted[..count])
+            {
+                if ((entry & populated) != 0) return new SyscallResult(1);
+            }
+            at += (ulong)count * PageRange.PageSize;
+        }
+        return default;
+    }
+
+    /// <summary>The same by the ioctl. ENOTTY before Linux 6.7.</summary>
+    public static SyscallResult Scan(FileDescriptor pagemap, PageRange range)
+    {
+        if (KernelFeatures.IsWithout(KernelFeature.PagemapScan)) return new SyscallResult(-(long)Errno.ENOTTY);
         Region found = default;
         Argument scan = new()
         {

@@ -11,8 +11,9 @@ internal static class Pidfd
     }
 
     /// <summary>Takes a duplicate of a descriptor of another process (Linux 5.6; needs the right to ptrace it).</summary>
-    public static SyscallResult GetFd(FileDescriptor pidfd, int number) =>
-        SystemCall.Invoke(SystemCall.SYS_pidfd_getfd, pidfd.Number, number, 0);
+    public static SyscallResult GetFd(FileDescriptor pidfd, int number) => KernelFeatures.IsWithout(KernelFeature.PidfdGetFd)
+        ? new SyscallResult(-(long)Errno.ENOSYS)
+        : SystemCall.Invoke(SystemCall.SYS_pidfd_getfd, pidfd.Number, number, 0);
 
     /// <summary>SIGKILL to that very process, never to another that has its number by now.</summary>
     public static void Kill(FileDescriptor pidfd) => SystemCall.Invoke(SystemCall.SYS_pidfd_send_signal, pidfd.Number, Signals.SIGKILL);

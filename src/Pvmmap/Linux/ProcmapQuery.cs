@@ -26,6 +26,8 @@ internal static unsafe class ProcmapQuery
     /// <summary>The VMA at an address, or the next one above it. ENOENT: there is none. ENOTTY: before Linux 6.11.</summary>
     public static Errno Find(FileDescriptor maps, ulong address, Span<byte> name, out Query query)
     {
+        query = default;
+        if (KernelFeatures.IsWithout(KernelFeature.ProcmapQuery)) return Errno.ENOTTY;
         fixed (byte* buffer = name)
         fixed (Query* argument = &query)
         {

@@ -44,6 +44,7 @@ internal static partial class SystemCall
     public const int SYS_bind = 49;
     public const int SYS_getsockname = 51;
     public const int SYS_socketpair = 53;
+    public const int SYS_setsockopt = 54;
     public const int SYS_clone = 56;
     public const int SYS_wait4 = 61;
     public const int SYS_kill = 62;
@@ -68,6 +69,7 @@ internal static partial class SystemCall
     public const int SYS_sendmmsg = 307;
     public const int SYS_process_vm_readv = 310;
     public const int SYS_process_vm_writev = 311;
+    public const int SYS_kcmp = 312;
     public const int SYS_memfd_create = 319;
     public const int SYS_userfaultfd = 323;
     public const int SYS_statx = 332;

@@ -11,9 +11,13 @@ internal static unsafe class UnixSocket
     public const int SOCK_CLOEXEC = 0x80000;
     public const int SOL_SOCKET = 1;
     public const int SCM_RIGHTS = 1;
+    public const int SCM_CREDENTIALS = 2;
+    public const int SO_PASSCRED = 16;
+    public const int MSG_DONTWAIT = 0x40;
     public const int MSG_NOSIGNAL = 0x4000;
     public const int MSG_CMSG_CLOEXEC = 0x40000000;
     private const int MaximumDescriptors = 6;
+    public const int LongestAddress = 110; // sizeof(struct sockaddr_un)
 
     [StructLayout(LayoutKind.Sequential)]
     public struct MessageHeader
@@ -46,14 +50,24 @@ internal static unsafe class UnixSocket
     /// <summary>Connects a datagram socket to itself, under a name that the kernel makes up: it receives what is sent through it.</summary>
     public static Errno ConnectToItself(FileDescriptor socket)
     {
-        const int longest = 110; // sizeof(struct sockaddr_un)
-        byte* address = stackalloc byte[longest];
-        int length = longest;
-        *(ushort*)address = AF_UNIX;
-        SyscallResult result = SystemCall.Invoke(SystemCall.SYS_bind, socket.Number, (long)address, sizeof(ushort));
-        if (!result.Failed) result = SystemCall.Invoke(SystemCall.SYS_getsockname, socket.Number, (long)address, (long)&length);
+        byte* address = stackalloc byte[LongestAddress];
+        SyscallResult result = BindToAnyName(socket, address, out int length);
         if (!result.Failed) result = SystemCall.Invoke(SystemCall.SYS_connect, socket.Number, (long)address, length);
         return result.Errno;
+    }
+
+    /// <summary>Gives a socket a name that the kernel makes up, in the abstract namespace of its network namespace.</summary>
+    /// <param name="socket">The socket.</param>
+    /// <param name="address">Gets the address: <see cref="LongestAddress"/> bytes.</param>
+    /// <param name="length">Bytes of it.</param>
+    public static SyscallResult BindToAnyName(FileDescriptor socket, byte* address, out int length)
+    {
+        int bytes = length = LongestAddress;
+        *(ushort*)address = AF_UNIX;
+        SyscallResult result = SystemCall.Invoke(SystemCall.SYS_bind, socket.Number, (long)address, sizeof(ushort));
+        if (!result.Failed) result = SystemCall.Invoke(SystemCall.SYS_getsockname, socket.Number, (long)address, (long)&bytes);
+        length = bytes;
+        return result;
     }
 
     /// <summary>Sends one byte with descriptors. EPIPE or ECONNRESET: nobody is there any more.</summary>

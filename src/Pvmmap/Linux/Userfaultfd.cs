@@ -52,7 +52,8 @@ internal static unsafe class Userfaultfd
     }
 
     /// <summary>/dev/userfaultfd (Linux 6.1), of which anybody may make userfaultfds who has it open; null if this process may not open it.</summary>
-    public static FileDescriptor? TryOpenDevice() => Files.TryOpen("/dev/userfaultfd", Files.O_RDWR) is { Failed: false } opened ? new FileDescriptor(opened.Value) : null;
+    public static FileDescriptor? TryOpenDevice() => !KernelFeatures.IsWithout(KernelFeature.DevUserfaultfd)
+        && Files.TryOpen("/dev/userfaultfd", Files.O_RDWR) is { Failed: false } opened ? new FileDescriptor(opened.Value) : null;
 
     /// <summary>UFFDIO_API: once per descriptor. EVENT_FORK needs CAP_SYS_PTRACE of the process that makes this call (EPERM).</summary>
     public static Errno Enable(FileDescriptor uffd, ulong features, out ulong available)

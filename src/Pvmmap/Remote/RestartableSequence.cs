@@ -31,7 +31,8 @@ internal static unsafe class RestartableSequence
     public static void Abort(TracerProcess tracer, RemoteThread thread, int pid)
     {
         Configuration configuration;
-        // EIO before Linux 5.13, which then also has no C library that registers by itself.
+        // EIO before Linux 5.13: docs/limits.md says what that means.
+        if (KernelFeatures.IsWithout(KernelFeature.RseqConfiguration)) return;
         if (tracer.Ptrace(Ptrace.PTRACE_GET_RSEQ_CONFIGURATION, thread.Tid, sizeof(Configuration), (long)&configuration).Failed || configuration.Pointer == 0) return;
         ulong at = 0;
         if (Memory.ReadFrom(pid, configuration.Pointer + CriticalSectionOffset, MemoryMarshal.AsBytes(new Span<ulong>(ref at))) != Errno.None || at == 0) return;

@@ -317,7 +317,17 @@ internal sealed class StoppedProcess : IProcessCalls
 
     public void Read(ulong address, Span<byte> bytes) => Check(Memory.ReadFrom(Pid, address, bytes));
 
-    public SyscallResult GetFd(int number) => Pidfd.GetFd(pidfd, number);
+    public SyscallResult GetFd(int number)
+    {
+        SyscallResult taken = Pidfd.GetFd(pidfd, number);
+        if (!SentDescriptor.IsNeeded(taken)) return taken;
+        SyscallResult socket = InvokeUndoable(
+            SystemCall.SYS_close, 0, out int entry, SystemCall.SYS_socket, UnixSocket.AF_UNIX, UnixSocket.SOCK_DGRAM | UnixSocket.SOCK_CLOEXEC);
+        if (socket.Failed) return taken;
+        SyscallResult sent = SentDescriptor.Take(Pid, socket.Value, Scratch + (Trampoline.ScratchBytes - SentDescriptor.ScratchBytes), number, Invoke);
+        InvokeDisarming(entry, SystemCall.SYS_close, socket.Value);
+        return sent.Failed ? taken : sent;
+    }
 
     public int AddUndo(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0)
     {

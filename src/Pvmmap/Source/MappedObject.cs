@@ -32,6 +32,7 @@ internal static class MappedObject
 
     private static SyscallResult OpenByMapping(int holderPid, PageRange range, bool write)
     {
+        if (KernelFeatures.IsWithout(KernelFeature.MapFiles)) return new SyscallResult(-(long)Errno.ENOENT);
         using MapsFile maps = MapsFile.Open(holderPid);
         if (maps.FindRangeFrom(range.Start) is not { } whole || !whole.Contains(range)) return new SyscallResult(-(long)Errno.ENOENT);
         string path = string.Create(CultureInfo.InvariantCulture, $"/proc/{holderPid}/map_files/{whole.Start:x}-{whole.End:x}");
@@ -55,6 +56,8 @@ internal static class MappedObject
             // Another mount namespace shows another path to it, but the same last part.
             if (new FileInfo(link).LinkTarget is not { } target || !target.Contains(name, StringComparison.Ordinal)) continue;
             SyscallResult taken = Pidfd.GetFd(sourcePidfd, int.Parse(Path.GetFileName(link.AsSpan()), CultureInfo.InvariantCulture));
+            // Opened anew, it is the same file, with permissions checked once more.
+            if (taken.Errno is Errno.ENOSYS or Errno.EPERM) taken = Files.TryOpen(link, write ? Files.O_RDWR : Files.O_RDONLY);
             if (taken.Failed) continue;
             FileDescriptor descriptor = new(taken.Value);
             if (IsOf(vma, descriptor, write)) return descriptor;

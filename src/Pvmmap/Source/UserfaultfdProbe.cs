@@ -22,17 +22,15 @@ internal static class UserfaultfdProbe
     /// <param name="plan">What to ask about.</param>
     public static bool IsGuarded(IProcessCalls source, TracerProcess tracer, SourcePlan plan)
     {
-        const long flags = Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK;
-        SyscallResult opened = source.InvokeUndoable(SystemCall.SYS_close, 0, out int undo, SystemCall.SYS_userfaultfd, flags);
         // With UFFD_USER_MODE_ONLY a system call on a missing page fails meanwhile: only for a process that stands still.
-        if (opened.Errno == Errno.EPERM && source is not OwnProcess)
-            opened = source.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
-        if (opened.Errno == Errno.ENOSYS) return false;
-        // Out of descriptors, or forbidden: smaps tells the same, slowly.
-        if (opened.Failed) return Smaps.Read(source.Pid, plan.Range).Exists(entry => (entry.Flags & Registered) != 0);
+        SyscallResult opened = Open(source, source is not OwnProcess, out int undo);
+        // Out of descriptors, or forbidden, also to say whether there are any: smaps tells the same, slowly.
+        if (opened.Failed) return KernelHasThem && IsRegistered(source, plan);
         try
         {
-            using FileDescriptor here = FileDescriptor.From(source.GetFd((int)opened.Value), "look for a userfaultfd on the source range", source.Pid);
+            SyscallResult taken = source.GetFd((int)opened.Value);
+            if (SentDescriptor.IsNeeded(taken)) return IsRegistered(source, plan);
+            using FileDescriptor here = FileDescriptor.From(taken, "look for a userfaultfd on the source range", source.Pid);
             Errno errno = Userfaultfd.Enable(here, 0, out _);
             if (errno != Errno.None) throw new PvmmapException(errno, "look for a userfaultfd on the source range", source.Pid);
             foreach (PageRange run in plan.AnonymousRuns)
@@ -49,6 +47,32 @@ internal static class UserfaultfdProbe
             source.Invoke(SystemCall.SYS_close, opened.Value);
             source.ClearUndo(undo);
         }
+    }
+
+    /// <summary>True if the process may have a userfaultfd of its own.</summary>
+    public static bool MayHaveOne(IProcessCalls process)
+    {
+        SyscallResult opened = Open(process, userModeToo: true, out int undo);
+        // A table that is full is no obstacle to the holder, who has one of its own.
+        if (opened.Failed) return opened.Errno is Errno.EMFILE or Errno.ENFILE;
+        process.InvokeDisarming(undo, SystemCall.SYS_close, opened.Value);
+        return true;
+    }
+
+    // The sysctl is there if the kernel was built with CONFIG_USERFAULTFD (Linux 5.2).
+    private static bool KernelHasThem => File.Exists("/proc/sys/vm/unprivileged_userfaultfd");
+
+    private static bool IsRegistered(IProcessCalls source, SourcePlan plan) => Smaps.Read(source.Pid, plan.Range).Exists(entry => (entry.Flags & Registered) != 0);
+
+    private static SyscallResult Open(IProcessCalls process, bool userModeToo, out int undo)
+    {
+        const long flags = Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK;
+        undo = 0;
+        if (KernelFeatures.IsWithout(KernelFeature.Userfaultfd)) return new SyscallResult(-(long)Errno.ENOSYS);
+        SyscallResult opened = process.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags);
+        if (opened.Errno == Errno.EPERM && userModeToo && !KernelFeatures.IsWithout(KernelFeature.UserModeOnly))
+            opened = process.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
+        return opened;
     }
 
     private static unsafe Errno RegisterAndUnregister(FileDescriptor uffd, TracerProcess tracer, PageRange range)

@@ -196,7 +196,7 @@ internal sealed class Region
             if (piece.Flags.HasFlag(VmFlags.SeqRead)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_SEQUENTIAL);
             if (piece.Flags.HasFlag(VmFlags.RandRead)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_RANDOM);
             if (piece.Flags.HasFlag(VmFlags.Mergeable)) target.Invoke(SystemCall.SYS_madvise, start, length, Memory.MADV_MERGEABLE);
-            if (piece.AnonymousName is { } name)
+            if (piece.AnonymousName is { } name && !KernelFeatures.IsWithout(KernelFeature.AnonVmaName))
             {
                 target.Write(target.Scratch, Encoding.UTF8.GetBytes(name + "\0"));
                 target.Invoke(SystemCall.SYS_prctl, Prctl.PR_SET_VMA, Prctl.PR_SET_VMA_ANON_NAME, start, length, (long)target.Scratch);

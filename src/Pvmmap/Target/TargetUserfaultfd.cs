@@ -30,23 +30,36 @@ internal sealed class TargetUserfaultfd : IDisposable
     {
         const long flags = Userfaultfd.O_CLOEXEC | Userfaultfd.O_NONBLOCK;
         string? restriction = null;
+        if (KernelFeatures.IsWithout(KernelFeature.Userfaultfd))
+        {
+            reason = WithoutOne(Errno.ENOSYS);
+            return null;
+        }
         SyscallResult opened = target.InvokeUndoable(SystemCall.SYS_close, 0, out int undo, SystemCall.SYS_userfaultfd, flags);
         if (opened.Errno == Errno.EPERM) opened = OpenThroughDevice(target, flags, out undo);
         if (opened.Errno is Errno.EPERM or Errno.EACCES or Errno.ENOENT)
         {
-            opened = target.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
+            // EINVAL before Linux 5.11.
+            if (!KernelFeatures.IsWithout(KernelFeature.UserModeOnly))
+                opened = target.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
             restriction = UserModeOnly;
         }
         if (opened.Failed)
         {
-            reason = None(opened.Errno);
+            reason = WithoutOne(opened.Errno);
             return null;
         }
         Step.Reached(CallStep.UserfaultfdMade);
         FileDescriptor? here = null;
         try
         {
-            here = FileDescriptor.From(target.GetFd((int)opened.Value), "take the target's userfaultfd", target.Pid);
+            SyscallResult taken = target.GetFd((int)opened.Value);
+            if (SentDescriptor.IsNeeded(taken))
+            {
+                reason = $"the caller cannot take the target's userfaultfd (pidfd_getfd: {taken.Errno}), nor the target send it, so the content was copied before the call returned";
+                return null;
+            }
+            here = FileDescriptor.From(taken, "take the target's userfaultfd", target.Pid);
             Step.Reached(CallStep.UserfaultfdTaken);
             reason = null;
             return new TargetUserfaultfd(here, Enable(here) ?? restriction);
@@ -64,7 +77,7 @@ internal sealed class TargetUserfaultfd : IDisposable
         }
     }
 
-    private static string None(Errno errno) => $"the target can have no userfaultfd ({errno}), so the content was copied before the call returned";
+    private static string WithoutOne(Errno errno) => $"the target can have no userfaultfd ({errno}), so the content was copied before the call returned";
 
     /// <summary>
     /// What <see cref="Create"/> will say of a process, in its words, without asking the process: null if the fill may go on behind the call.
@@ -82,6 +95,8 @@ internal sealed class TargetUserfaultfd : IDisposable
         Errno errno = Errno.EINVAL;
         foreach (ulong features in (ReadOnlySpan<ulong>)[Events | fork | poison, Events | fork, Events | poison, Events])
         {
+            if ((features & fork) != 0 && KernelFeatures.IsWithout(KernelFeature.EventFork)) continue;
+            if ((features & poison) != 0 && KernelFeatures.IsWithout(KernelFeature.Poison)) continue;
             errno = Userfaultfd.Enable(uffd, features, out _);
             if (errno != Errno.None) continue;
             if ((features & fork) != 0) return null;

@@ -13,11 +13,11 @@ internal sealed class Tool : IDisposable
     private readonly StringBuilder _output = new();
     private readonly Task<string> _errors;
 
-    private Tool(IEnumerable<string> command)
+    private Tool(IEnumerable<string> command, IEnumerable<string>? environment = null)
     {
         Assert.True(File.Exists(Path), $"{Path} is not there: run ./build first");
         // Whoever runs the tests may ignore SIGINT (a shell's background job), and the tool would inherit that.
-        _process = Process.Start(new ProcessStartInfo("env", ["--default-signal=INT", .. command]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        _process = Process.Start(new ProcessStartInfo("env", ["--default-signal=INT", .. environment ?? [], .. command]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
         _process.OutputDataReceived += (_, line) =>
         {
             lock (_output) _output.Append(line.Data is null ? "" : line.Data + "\n");
@@ -47,6 +47,13 @@ internal sealed class Tool : IDisposable
     public static ToolResult Run(FormattableString line)
     {
         using Tool tool = Start(line);
+        return tool.Finish();
+    }
+
+    /// <summary>Runs it where the kernel is to be taken not to have some features.</summary>
+    public static ToolResult RunWithout(string features, FormattableString line)
+    {
+        using Tool tool = new([Path, .. Words(line)], [$"PVMMAP_WITHOUT={features}"]);
         return tool.Finish();
     }
 

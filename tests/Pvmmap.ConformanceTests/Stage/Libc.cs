@@ -37,7 +37,7 @@ internal static class Sys
         read = 0, write = 1, close = 3, mmap = 9, mprotect = 10, munmap = 11, pread64 = 17, ioctl = 16, mremap = 25, brk = 12, madvise = 28,
         shmget = 29, shmat = 30, shmctl = 31, sendto = 44, recvfrom = 45, shutdown = 48, fcntl = 72, getppid = 110, mlock = 149, prctl = 157, munlock = 150, gettid = 186, futex = 202,
         io_setup = 206, exit_group = 231, tgkill = 234, chroot = 161, mbind = 237, set_mempolicy = 238, kill = 62, chdir = 80, pipe2 = 293, prlimit64 = 302, process_vm_readv = 310,
-        process_vm_writev = 311, seccomp = 317, memfd_create = 319, userfaultfd = 323, openat = 257, unlinkat = 263, mseal = 462, memfd_secret = 447;
+        process_vm_writev = 311, seccomp = 317, memfd_create = 319, userfaultfd = 323, openat = 257, unlinkat = 263, mseal = 462, memfd_secret = 447, dup = 32, dup3 = 292;
 }
 
 [Flags]
@@ -47,7 +47,7 @@ public enum Prot { None = 0, Read = 1, Write = 2, Exec = 4, ReadWrite = 3 }
 public enum MapFlags { Shared = 1, Private = 2, Fixed = 0x10, Anonymous = 0x20, GrowsDown = 0x100, NoReserve = 0x4000, HugeTlb = 0x40000, FixedNoReplace = 0x100000 }
 
 /// <summary>Limits of setrlimit(2).</summary>
-public enum Rlimit { Data = 2, Core = 4, Tasks = 6, AddressSpace = 9, PendingSignals = 11 }
+public enum Rlimit { Data = 2, Core = 4, Tasks = 6, Files = 7, AddressSpace = 9, PendingSignals = 11 }
 
 /// <summary>Advice of madvise(2).</summary>
 public enum Madv

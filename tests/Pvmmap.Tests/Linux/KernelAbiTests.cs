@@ -21,11 +21,16 @@ public class KernelAbiTests
         "AttributeProbe.Mappings",
         "DeliveredPositions",
         "Descriptors",
+        "DirectoryBuffer",
         "Guardian.AnnouncementMilliseconds",
         "Relocation.Mappings",
         "Departure.SignalAction", // the kernel's struct sigaction is not the C library's
         "Departure.VanishMicroseconds",
+        "Letterbox.ControlBytes",
+        "Letterbox.HeaderBytes",
+        "UnixSocket.LongestAddress",
         "UnixSocket.MaximumDescriptors",
+        "KernelFeature",
         "SyscallResult",
         "WaitStatus",
 
@@ -47,7 +52,6 @@ public class KernelAbiTests
 
         // Pvmmap.Holder.Freestanding
         "BackgroundFill",
-        "Boot.HighestDescriptor",
         "Boot.ProbeMilliseconds",
         "Boot.NoRoom",
         "Boot.Probed",
@@ -57,6 +61,7 @@ public class KernelAbiTests
         "AttributeProbe.Mappings",
         "DeliveredPositions",
         "Events",
+        "OpenFiles.Highest",
         "Faults",
         "Guardian",
         "Kernel.PageSize",
@@ -73,7 +78,6 @@ public class KernelAbiTests
         "PopulatedRun",
         "Published",
         "Relocation",
-        "SourceEnd.DirectoryBuffer",
         "SourceEnd.Holders",
         "SourceEnd.TurnsBetweenLooks",
         "SegmentTable",
