@@ -183,10 +183,19 @@ public sealed class OlderKernelTests(Theatre theatre) : Scene(theatre)
         return ((ulong)address, errno);
     }
 
-    private static ulong CallByTool(Mode mode, AddressSpace source, AddressSpace target, ulong at, ulong length, string without, string more = "")
+    private static ulong CallByTool(Mode mode, AddressSpace source, AddressSpace target, ulong at, ulong length, string without, string more = "") =>
+        AddressIn(RunTool(mode, source, target, at, length, without, more));
+
+    /// <summary>A call that the tool makes.</summary>
+    internal static ToolResult RunTool(Mode mode, AddressSpace source, AddressSpace target, ulong at, ulong length, string without, string more = "")
     {
         string command = mode == Mode.Move ? "move" : "copy";
-        ToolResult result = Tool.RunWithout(without, $"{command} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+{length} {more} --json");
+        return Tool.RunWithout(without, $"{command} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+{length} {more} --json");
+    }
+
+    /// <summary>Where it says that it has put the range.</summary>
+    internal static ulong AddressIn(ToolResult result)
+    {
         Assert.True(result.Code == 0, result.Errors);
         string address = JsonElement.Parse(result.Output).GetProperty("address").GetString()!;
         return Convert.ToUInt64(address, 16);

@@ -107,7 +107,7 @@ internal sealed class Assortment
         _space.Must(_space.Syscall(Sys.shmctl, segment, IpcRmid, 0), "shmctl");
         _next += Piece;
         Fill(at, Piece);
-        at = Map(File("/dev/shm/pvmmap-conformance", delete: true, absolute: true), Piece, MapFlags.Shared);
+        at = Map(File($"/dev/shm/pvmmap-conformance-{Environment.ProcessId}", delete: true, absolute: true), Piece, MapFlags.Shared);
         Fill(at, Piece);
     }
 
