@@ -14,7 +14,8 @@ internal sealed class HugePages : IDisposable
     {
         Machine.RequireRoot();
         int before = Count();
-        _former = new Restoration($"echo {before} > {Pool}");
+        // Less what was added: another run may have added to it, or given back, meanwhile.
+        _former = new Restoration($"n=$(($(cat {Pool}) - {more})); [ $n -ge 0 ] || n=0; echo $n > {Pool}");
         File.WriteAllText(Pool, (before + more).ToString(CultureInfo.InvariantCulture));
         if (Count() >= before + more) return;
         _former.Dispose();
