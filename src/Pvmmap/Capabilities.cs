@@ -105,13 +105,8 @@ public static class Capabilities
     private static Capability PtraceCall() => Call("ptrace", SystemCall.Invoke(SystemCall.SYS_ptrace, Ptrace.PTRACE_SEIZE, 0).Errno, Errno.ESRCH,
         "other processes are stopped and run our system calls through it");
 
-    private static unsafe Capability ProcessVmCalls()
-    {
-        byte there = 0, here = 0;
-        Memory.IoVector remote = new() { Base = (ulong)&there, Length = 1 }, local = new() { Base = (ulong)&here, Length = 1 };
-        Errno errno = SystemCall.Invoke(SystemCall.SYS_process_vm_readv, Environment.ProcessId, (long)&local, 1, (long)&remote, 1).Errno;
-        return Call("process_vm_readv", errno, Errno.None, "small things are read and written in other processes through it");
-    }
+    private static Capability ProcessVmCalls() => Call(
+        "process_vm_readv", Memory.TryTransfers(), Errno.None, "small things are read and written in other processes through it and process_vm_writev");
 
     private static Capability PidfdOpen()
     {

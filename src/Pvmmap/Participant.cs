@@ -98,6 +98,11 @@ internal sealed class Participant : IDisposable
             throw new PvmmapException(e.Errno == Errno.ENOENT ? Errno.ESRCH : e.Errno, $"open the {role}", Pid);
         }
         if (PtraceAccess.IsRefused(null, Pidfd)) throw new PvmmapException(Errno.EPERM, $"open the {role}", Pid, hint: PtraceAccess.Describe(Pid));
+        if (Memory.TryTransfers() is var errno and not Errno.None)
+        {
+            throw new PvmmapException(errno, $"open the {role}", Pid,
+                hint: "the caller cannot use process_vm_readv and process_vm_writev; let the seccomp profile of its container allow them");
+        }
         CheckTracer(status.TracerPid);
     }
 

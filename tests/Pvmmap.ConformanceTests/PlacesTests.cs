@@ -222,6 +222,30 @@ public sealed class PlacesTests(Theatre theatre) : Scene(theatre)
     }
 
     [Theory]
+    [InlineData(null, Lazy, null)]
+    [InlineData(Sys.userfaultfd, Lazy, null)] // root opens the device
+    [InlineData(Sys.pidfd_getfd, "EPERM", "a seccomp filter of the caller's forbids it")]
+    [InlineData(Sys.ptrace, "EPERM", null)]
+    [InlineData(Sys.process_vm_readv, "EPERM", "the caller cannot use process_vm_readv")]
+    [InlineData(Sys.process_vm_writev, "EPERM", "the caller cannot use process_vm_readv")]
+    [InlineData(Sys.pidfd_open, "EPERM", null)]
+    public void A_caller_under_a_filter(long? forbidden, string outlook, string? reason)
+    {
+        string[] confine = [Theatre.Program("confine"), .. forbidden is { } number ? [$"{number}"] : Array.Empty<string>(), "--"];
+        Agree(confine, NewPuppet(), NewPuppet(), outlook, reason);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_caller_under_a_filter_may_not_suspend_anothers(bool source)
+    {
+        Puppet filtered = NewPuppet(), free = NewPuppet();
+        Seccomp.Watch(filtered);
+        Agree([Theatre.Program("confine"), "--"], source ? filtered : free, source ? free : filtered, "EPERM", "it is under seccomp, which only a caller may suspend");
+    }
+
+    [Theory]
     [InlineData(true, false)]
     [InlineData(false, false)]
     [InlineData(true, true)]

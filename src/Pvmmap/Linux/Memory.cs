@@ -71,6 +71,15 @@ internal static unsafe class Memory
     public static Errno WriteTo(int pid, ulong address, ReadOnlySpan<byte> source) =>
         Transfer(SystemCall.SYS_process_vm_writev, pid, address, source, out _);
 
+    /// <summary>Whether this process may use process_vm_readv() and process_vm_writev() at all: tried on itself, which is always allowed otherwise.</summary>
+    public static Errno TryTransfers()
+    {
+        byte there = 0;
+        Span<byte> here = stackalloc byte[1];
+        Errno errno = ReadFrom(Environment.ProcessId, (ulong)&there, here);
+        return errno == Errno.None ? WriteTo(Environment.ProcessId, (ulong)&there, here) : errno;
+    }
+
     private static Errno Transfer(int call, int pid, ulong address, ReadOnlySpan<byte> local, out int done)
     {
         done = 0;
