@@ -71,13 +71,26 @@ need_build_tools() {
 
 # The conformance tests use programs that nobody here wrote as source and target.
 need_test_tools() {
-    need_packages redis-server=redis-server python3=python3 gdb=gdb
+    need_packages redis-server=redis-server python3=python3 gdb=gdb \
+        binutils-aarch64-linux-gnu=aarch64-linux-gnu-objcopy linux-libc-dev-arm64-cross=/usr/aarch64-linux-gnu/include/asm/unistd.h qemu-user=qemu-aarch64
 }
 
+# linux-x64, or linux-arm64: what is built is for that machine.
 runtime=linux-x64
+
+# For arm64: gcc, binutils and the C library's headers of that machine.
+need_cross_tools() {
+    [ "$runtime" = linux-arm64 ] || return 0
+    need_packages gcc-aarch64-linux-gnu=aarch64-linux-gnu-gcc binutils-aarch64-linux-gnu=aarch64-linux-gnu-objcopy \
+        libc6-dev-arm64-cross=/usr/aarch64-linux-gnu/include/stdio.h
+}
 
 # publish PROJECT WHAT [CONFIGURATION]: compiles a program or library with NativeAOT. What it makes is under artifacts/build/publish.
 publish() {
+    local cross=()
+    [ "$runtime" = linux-x64 ] || cross=(-p:HolderArchitecture="${runtime#linux-}" -p:ArtifactsPath="$root/artifacts/build-$runtime"
+        -p:CppCompilerAndLinker=aarch64-linux-gnu-gcc -p:ObjCopyName=aarch64-linux-gnu-objcopy)
     # global.json, which names the SDK, is looked for from the current folder up.
-    (cd "$root" && quietly "$2" dotnet publish "$root/$1/${1##*/}.csproj" --configuration "${3-Release}" --runtime "$runtime" --nologo --verbosity quiet)
+    (cd "$root" && quietly "$2" dotnet publish "$root/$1/${1##*/}.csproj" --configuration "${3-Release}" --runtime "$runtime" "${cross[@]}" \
+        --nologo --verbosity quiet)
 }

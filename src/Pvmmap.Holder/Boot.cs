@@ -213,7 +213,7 @@ internal static unsafe class Boot
         }
         Sweep(call, SystemCalls.munmap, 0, firstStart);
         Sweep(call, SystemCalls.munmap, firstEnd, secondStart);
-        Sweep(call, SystemCalls.munmap, secondEnd, SystemCalls.AddressSpaceEnd);
+        Sweep(call, SystemCalls.munmap, secondEnd, arguments->AddressSpaceEnd);
     }
 
     // Does it to the whole range, or, where one sealed VMA (vDSO, mseal) makes the whole fail, to all but that. Returns how many pages refused.

@@ -95,6 +95,9 @@ internal unsafe struct ControlPage
     /// <summary>Bits of what the kernel is to be taken not to have: KernelFeature.</summary>
     [FieldOffset(0x168)] public uint Without;
 
+    /// <summary>One past the highest address that a program can have: TASK_SIZE, or what mmap() takes without a hint.</summary>
+    [FieldOffset(0x170)] public ulong AddressSpaceEnd;
+
     // A move: all in the source's address space, which is the holder's and the guardian's too.
     /// <summary>The mapping of the code and its stacks.</summary>
     [FieldOffset(0x110)] public ulong ImageStart;

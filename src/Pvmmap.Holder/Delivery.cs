@@ -182,19 +182,19 @@ internal static unsafe class Delivery
         const ulong low = 0x10000;
         if (service->Control->Move != 0)
             return service->Control->ReservedStart;
-        return service->Control->SourceStart > low * 2 ? low : SystemCalls.AddressSpaceEnd - length;
+        return service->Control->SourceStart > low * 2 ? low : service->Control->AddressSpaceEnd - length;
     }
 
     /// <summary>Whether the address space behind a userfaultfd is gone; the descriptor itself does not tell.</summary>
     public static bool IsGone(Service* service, int file)
     {
-        const ulong lastPage = SystemCalls.AddressSpaceEnd - Kernel.PageSize;
-        return Probe(service, file, lastPage, SystemCalls.AddressSpaceEnd) == Kernel.ESRCH;
+        ulong end = service->Control->AddressSpaceEnd;
+        return Probe(service, file, end - Kernel.PageSize, end) == Kernel.ESRCH;
     }
 
     /// <summary>Whether a descriptor is a userfaultfd: others say EBADF or ENOTTY.</summary>
     public static bool IsUserfaultfd(Service* service, int file) =>
-        Userfaultfd.Wake(service->Call, file, SystemCalls.AddressSpaceEnd - Kernel.PageSize, Kernel.PageSize) == 0;
+        Userfaultfd.Wake(service->Call, file, service->Control->AddressSpaceEnd - Kernel.PageSize, Kernel.PageSize) == 0;
 
     /// <summary>Drops source pages that nobody is owed any more.</summary>
     public static void Forget(Service* service, ulong start, ulong end)

@@ -2,7 +2,7 @@ using System.Runtime;
 
 namespace Pvmmap.Holder.Freestanding;
 
-/// <summary>The functions of the image that others call; image.x64.ld puts their offsets into the header.</summary>
+/// <summary>The functions of the image that others call; the linker script puts their offsets into the header.</summary>
 internal static unsafe class EntryPoints
 {
     [RuntimeExport("holder_boot")]

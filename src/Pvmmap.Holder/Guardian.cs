@@ -45,16 +45,16 @@ internal static unsafe class Guardian
         for (uint i = 0; i < service.Control->ContextCount; i++)
         {
             if (Service.IsAlive(&service, i))
-                WakeAll(call, service.Contexts[i].Fd);
+                WakeAll(call, service.Contexts[i].Fd, service.Control->AddressSpaceEnd);
         }
         Loop.Run(&service);
     }
 
     // At whatever address, for a region that has grown in place is in no table. Below vm.mmap_min_addr nobody is, and EINVAL the answer.
-    private static void WakeAll(KernelEntry call, int file)
+    private static void WakeAll(KernelEntry call, int file, ulong end)
     {
         ulong lowest = Kernel.PageSize;
-        while (Userfaultfd.Wake(call, file, lowest, SystemCalls.AddressSpaceEnd - lowest) == Kernel.EINVAL && lowest < SystemCalls.AddressSpaceEnd / 2)
+        while (Userfaultfd.Wake(call, file, lowest, end - lowest) == Kernel.EINVAL && lowest < end / 2)
             lowest *= 2;
     }
 

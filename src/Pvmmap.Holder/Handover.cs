@@ -22,6 +22,8 @@ internal struct HolderBootArguments
     public ulong Control;
     /// <summary>Bits of what the kernel is to be taken not to have: KernelFeature.</summary>
     public ulong Without;
+    /// <summary>As <see cref="ControlPage.AddressSpaceEnd"/>.</summary>
+    public ulong AddressSpaceEnd;
     /// <summary>Of this holder alone: whether its image is still there can be told by it.</summary>
     public ulong Mark;
 

@@ -19,4 +19,6 @@ internal struct ImageHeader
     public uint SentinelBecome;
     /// <summary>Entry of the image as a program: no argument, the stack as the kernel makes it.</summary>
     public uint SentinelStart;
+    /// <summary>e_machine of elf(5).</summary>
+    public uint Machine;
 }

@@ -150,11 +150,11 @@ internal static unsafe class Loop
     /// </summary>
     public static bool IsEventOutstanding(Service* service)
     {
-        const ulong lastPage = SystemCalls.AddressSpaceEnd - Kernel.PageSize;
+        ulong end = service->Control->AddressSpaceEnd;
         for (uint i = 0; i < service->Control->ContextCount; i++)
         {
             if (Service.IsAlive(service, i)
-                && Delivery.Probe(service, service->Contexts[i].Fd, lastPage, SystemCalls.AddressSpaceEnd) == Kernel.EAGAIN)
+                && Delivery.Probe(service, service->Contexts[i].Fd, end - Kernel.PageSize, end) == Kernel.EAGAIN)
                 return true;
         }
         return false;

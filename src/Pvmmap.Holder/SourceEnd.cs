@@ -78,7 +78,7 @@ internal static unsafe class SourceEnd
         MapsReader.Begin(&maps, service->Call, ownMaps);
         while (MapsReader.Next(&maps))
         {
-            if (maps.End <= SystemCalls.AddressSpaceEnd)
+            if (maps.End <= service->Control->AddressSpaceEnd)
                 UnmapExcept(service, &holders, maps.Start, maps.End);
         }
     }

@@ -49,7 +49,4 @@ internal static class SystemCalls
     public const long pkey_mprotect = 329;
     public const long pidfd_open = 434;
     public const long close_range = 436;
-
-    /// <summary>One past the highest user address with four-level page tables (TASK_SIZE).</summary>
-    public const ulong AddressSpaceEnd = 0x7fff_ffff_f000;
 }

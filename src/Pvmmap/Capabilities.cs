@@ -23,6 +23,7 @@ public static class Capabilities
         [
             Architecture(),
             ProcMounted(),
+            PageSize(),
             PtraceCall(),
             ProcessVmCalls(),
             PidfdOpen(),
@@ -89,9 +90,17 @@ public static class Capabilities
 
     private static Capability Architecture()
     {
-        Architecture found = RuntimeInformation.ProcessArchitecture;
-        bool present = found == System.Runtime.InteropServices.Architecture.X64;
-        return new("architecture", present, true, string.Create(CultureInfo.InvariantCulture, $"{found}"), Cure(present, "use an x86-64 machine"));
+        bool present = Processor.CanStopProcesses;
+        string limit = present ? "" : Processor.IsArm64 ? "; only the caller can be source and target" : "";
+        return new("architecture", present, true, string.Create(CultureInfo.InvariantCulture, $"{RuntimeInformation.ProcessArchitecture}{limit}"),
+            Cure(present, "use an x86-64 machine"));
+    }
+
+    private static Capability PageSize()
+    {
+        bool present = Environment.SystemPageSize == (int)PageRange.PageSize;
+        return new("page size", present, true, string.Create(CultureInfo.InvariantCulture, $"{Environment.SystemPageSize >> 10} KiB"),
+            Cure(present, "use a kernel with pages of 4 KiB"));
     }
 
     private static Capability ProcMounted()

@@ -39,6 +39,7 @@ public static class ProcessVm
     public static MmapResult MmapBetween(
         int sourcePid, int targetPid, ulong sourceAddress, ulong length, ulong destinationAddress = 0, MmapFlags flags = MmapFlags.None)
     {
+        Processor.RequireKnown();
         _ = KernelFeatures.Without;
         PageRange source = CheckArguments(sourcePid, targetPid, sourceAddress, length, destinationAddress, flags);
         MmapResult result = new MmapCall(sourcePid, targetPid, source, destinationAddress, flags).Run();
@@ -51,13 +52,13 @@ public static class ProcessVm
         if (flags.HasFlag(MmapFlags.Lazy) && flags.HasFlag(MmapFlags.Populate)) throw Invalid("LAZY contradicts POPULATE");
         if (sourcePid <= 0 || targetPid <= 0) throw Invalid("a pid is not positive");
         if (length == 0) throw Invalid("the length is 0");
-        if (!PageRange.TryRoundOutward(sourceAddress, length, out PageRange source) || source.End > Memory.AddressSpaceEnd)
+        if (!PageRange.TryRoundOutward(sourceAddress, length, out PageRange source) || source.End > Processor.AddressSpaceEnd)
             throw Invalid("the source range passes the end of the address space");
         if (source.Start == 0) throw Invalid("the source range starts in page 0");
         bool exact = (flags & (MmapFlags.Fixed | MmapFlags.FixedNoReplace)) != 0;
         if (!exact) return source;
         if (destination % PageRange.PageSize != 0) throw Invalid("the destination is not page-aligned");
-        if (destination > Memory.AddressSpaceEnd || source.Length > Memory.AddressSpaceEnd - destination)
+        if (destination > Processor.AddressSpaceEnd || source.Length > Processor.AddressSpaceEnd - destination)
             throw Invalid("the destination range passes the end of the address space");
         if (sourcePid == targetPid && source.Overlaps(new PageRange(destination, destination + source.Length)))
             throw Invalid("source and destination overlap in one process");

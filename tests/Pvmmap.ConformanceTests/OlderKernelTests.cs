@@ -201,12 +201,13 @@ public sealed class OlderKernelTests(Theatre theatre) : Scene(theatre)
         return Convert.ToUInt64(address, 16);
     }
 
+    // A holder that is just ending has nothing left to give.
     private static Duplication? FillOf(Puppet target)
     {
         Duplication? found = null;
         foreach (Duplication fill in Duplication.Running())
         {
-            if (fill.TargetPid == target.Pid) found = fill;
+            if (fill.TargetPid == target.Pid && fill.State != DuplicationState.Complete) found = fill;
             else fill.Dispose();
         }
         return found;

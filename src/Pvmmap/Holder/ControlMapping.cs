@@ -39,6 +39,7 @@ internal sealed unsafe class ControlMapping : IDisposable
         try
         {
             ControlMapping mapping = new(memfd) { File = memfd };
+            mapping.Page.AddressSpaceEnd = Processor.AddressSpaceEnd;
             mapping.Page.Without = KernelFeatures.Without;
             mapping.Page.Version = ControlPage.CurrentVersion;
             mapping.Page.Magic = ControlPage.MagicValue;

@@ -18,6 +18,8 @@ internal sealed unsafe class HolderImage
         Code = code;
         Base = at;
         header = MemoryMarshal.Read<ImageHeader>(code.AsSpan((int)ImageHeader.Offset));
+        if (header.Machine != Processor.ElfMachine && header.Magic == ImageHeader.MagicValue)
+            throw new PvmmapException(Errno.ENOSYS, "load the holder's code", hint: "this library was built for another processor; build it for this one");
         if (header.Magic != ImageHeader.MagicValue || header.Length != code.Length)
             throw new PvmmapException(Errno.ENOSYS, "load the holder's code", hint: "the embedded image is damaged; build again");
     }
@@ -38,9 +40,6 @@ internal sealed unsafe class HolderImage
     public ulong CloneCall => Base + header.CloneCall;
 
     public ulong SentinelBecome => Base + header.SentinelBecome;
-
-    /// <summary>Where the image begins as a program, from its start.</summary>
-    public ulong SentinelStartOffset => header.SentinelStart;
 
     /// <summary>The same image at another address, perhaps of another process.</summary>
     public HolderImage At(ulong address) => new(Code, address);

@@ -198,6 +198,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         Socket = socket,
         Move = move ? 1UL : 0,
         Without = KernelFeatures.Without,
+        AddressSpaceEnd = Processor.AddressSpaceEnd,
         Mark = ((ulong)Environment.ProcessId << 32) | Interlocked.Increment(ref marks),
     };
 

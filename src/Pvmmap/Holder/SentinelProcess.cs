@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using System.Text;
 using Pvmmap.Linux;
 using Pvmmap.Remote;
@@ -132,17 +133,30 @@ internal sealed unsafe class SentinelProcess : IDisposable
         }
     }
 
-    /// <summary>The image as an ELF executable: one segment, and a stack that is not executable (elf(5)).</summary>
     private static FileDescriptor MakeProgram()
     {
-        HolderImage image = HolderImage.InThisProcess;
-        byte[] file = new byte[CodeOffset + image.Code.Length];
-        image.Code.CopyTo(file, CodeOffset);
-        ulong entry = LoadAddress + CodeOffset + image.SentinelStartOffset;
+        byte[] file = ToProgram(HolderImage.InThisProcess.Code);
+        using FileDescriptor memfd = Memfd.Create("pvmmap-sentinel", 0);
+        fixed (byte* bytes = file)
+        {
+            long written = SystemCall.InvokeUninterrupted(SystemCall.SYS_write, memfd.Number, (long)bytes, file.Length).OrThrow("write the sentinel's program");
+            if (written != file.Length) throw new PvmmapException(Errno.ENOMEM, "write the sentinel's program");
+        }
+        return FileDescriptor.From(
+            SystemCall.Invoke(SystemCall.SYS_fcntl, memfd.Number, FileDescriptor.F_DUPFD_CLOEXEC, LowestDescriptor), "keep the sentinel's program");
+    }
+
+    /// <summary>The image as an ELF executable: one segment, and a stack that is not executable (elf(5)).</summary>
+    internal static byte[] ToProgram(byte[] image)
+    {
+        ImageHeader header = MemoryMarshal.Read<ImageHeader>(image.AsSpan((int)ImageHeader.Offset));
+        byte[] file = new byte[CodeOffset + image.Length];
+        image.CopyTo(file, CodeOffset);
+        ulong entry = LoadAddress + CodeOffset + header.SentinelStart;
         ReadOnlySpan<byte> identification = [0x7f, (byte)'E', (byte)'L', (byte)'F', 2, 1, 1];
         identification.CopyTo(file);
         Put16(16, 2); // ET_EXEC
-        Put16(18, 62); // EM_X86_64
+        Put16(18, (ushort)header.Machine);
         Put32(20, 1);
         Put64(24, entry);
         Put64(32, 64); // e_phoff
@@ -155,22 +169,14 @@ internal sealed unsafe class SentinelProcess : IDisposable
         Put64(72, CodeOffset);
         Put64(80, LoadAddress + CodeOffset);
         Put64(88, LoadAddress + CodeOffset);
-        Put64(96, (ulong)image.Code.Length);
-        Put64(104, (ulong)image.Code.Length);
+        Put64(96, (ulong)image.Length);
+        Put64(104, (ulong)image.Length);
         Put64(112, PageRange.PageSize);
         // PT_GNU_STACK, readable and writable
         Put32(120, 0x6474e551);
         Put32(124, 6);
         Put64(168, 16);
-
-        using FileDescriptor memfd = Memfd.Create("pvmmap-sentinel", 0);
-        fixed (byte* bytes = file)
-        {
-            long written = SystemCall.InvokeUninterrupted(SystemCall.SYS_write, memfd.Number, (long)bytes, file.Length).OrThrow("write the sentinel's program");
-            if (written != file.Length) throw new PvmmapException(Errno.ENOMEM, "write the sentinel's program");
-        }
-        return FileDescriptor.From(
-            SystemCall.Invoke(SystemCall.SYS_fcntl, memfd.Number, FileDescriptor.F_DUPFD_CLOEXEC, LowestDescriptor), "keep the sentinel's program");
+        return file;
 
         void Put16(int at, ushort value) => BinaryPrimitives.WriteUInt16LittleEndian(file.AsSpan(at), value);
         void Put32(int at, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(file.AsSpan(at), value);

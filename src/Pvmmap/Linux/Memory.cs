@@ -37,9 +37,6 @@ internal static unsafe class Memory
     public const int MADV_KEEPONFORK = 19;
     public const int MADV_COLLAPSE = 25;
 
-    /// <summary>End of the user address space with four-level page tables (TASK_SIZE_MAX): the call never goes above it.</summary>
-    public const ulong AddressSpaceEnd = 0x7fff_ffff_f000;
-
     [StructLayout(LayoutKind.Sequential)]
     public struct IoVector
     {

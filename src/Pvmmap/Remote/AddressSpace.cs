@@ -29,7 +29,7 @@ internal static class AddressSpace
         for (int i = all.Count - 1; i >= 0; i--)
         {
             // The room below the stack is the stack's to grow into.
-            if (all[i].IsStack || all[i].Range.Start >= Memory.AddressSpaceEnd) continue;
+            if (all[i].IsStack || all[i].Range.Start >= Processor.AddressSpaceEnd) continue;
             if (Fits(i == 0 ? 0x10000 : all[i - 1].Range.End, all[i].Range.Start, length, avoid, out at)) return at;
         }
         throw new PvmmapException(Errno.ENOMEM, "find room in the address space", hint: "no gap is large enough");
@@ -41,7 +41,7 @@ internal static class AddressSpace
         const int looks = 16;
         at = 0;
         ulong floor = 0;
-        for (int look = 0; look < looks && maps.FindRangeFrom(floor) is { } next && next.Start < Memory.AddressSpaceEnd; look++)
+        for (int look = 0; look < looks && maps.FindRangeFrom(floor) is { } next && next.Start < Processor.AddressSpaceEnd; look++)
         {
             if (look > 0 && next.Start - floor >= WideGap && Fits(floor, next.Start, length, avoid, out at)) return maps.FindFrom(next.Start) is { IsStack: false };
             floor = next.End;

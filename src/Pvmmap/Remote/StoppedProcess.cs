@@ -69,6 +69,7 @@ internal sealed class StoppedProcess : IProcessCalls
     /// <param name="avoid">Addresses that the trampoline must keep clear of, and that may be unmapped or replaced before the process goes on.</param>
     public static StoppedProcess Stop(TracerProcess tracer, FileDescriptor pidfd, int pid, bool everyThread, PageRange avoid)
     {
+        Processor.RequireStopping(pid);
         StoppedProcess process = new(tracer, pidfd, pid);
         try
         {

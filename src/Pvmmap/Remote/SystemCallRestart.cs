@@ -2,7 +2,7 @@ using Pvmmap.Linux;
 
 namespace Pvmmap.Remote;
 
-/// <summary>What a stop does to a system call that was waiting, and how it is undone.</summary>
+/// <summary>What a stop does to a system call that was waiting, and how it is undone. Of x86-64.</summary>
 internal static class SystemCallRestart
 {
     // linux/errno.h: never seen by programs, only in registers at a stop.
@@ -25,7 +25,7 @@ internal static class SystemCallRestart
     }
 
     /// <summary>The registers with which the thread goes on in user mode just as if the kernel had restarted its call.</summary>
-    public static Ptrace.Registers Emulate(Ptrace.Registers registers) => Emulate(registers, SystemCall.SYS_restart_syscall);
+    public static Ptrace.Registers Emulate(Ptrace.Registers registers) => Emulate(registers, X64SystemCalls.SYS_restart_syscall);
 
     /// <summary>The same for a way back through rt_sigreturn, which forgets how far a nanosleep or poll had come: it starts anew.</summary>
     public static Ptrace.Registers EmulateFromTheStart(Ptrace.Registers registers) => Emulate(registers, registers.OrigRax);
@@ -54,11 +54,11 @@ internal static class SystemCallRestart
 
     // read and write are here for sockets with a timeout; where EINTR comes from a signal, one is pending and nothing is repaired.
     private static bool ReturnsPlainEintr(int call) => call is
-        SystemCall.SYS_epoll_wait or SystemCall.SYS_epoll_pwait or SystemCall.SYS_epoll_pwait2 or
-        SystemCall.SYS_semop or SystemCall.SYS_semtimedop or SystemCall.SYS_rt_sigtimedwait or
-        SystemCall.SYS_io_getevents or SystemCall.SYS_io_pgetevents or SystemCall.SYS_io_uring_enter or
-        SystemCall.SYS_recvfrom or SystemCall.SYS_recvmsg or SystemCall.SYS_recvmmsg or
-        SystemCall.SYS_sendto or SystemCall.SYS_sendmsg or SystemCall.SYS_sendmmsg or
-        SystemCall.SYS_accept or SystemCall.SYS_accept4 or
-        SystemCall.SYS_read or SystemCall.SYS_readv or SystemCall.SYS_write or SystemCall.SYS_writev;
+        X64SystemCalls.SYS_epoll_wait or X64SystemCalls.SYS_epoll_pwait or X64SystemCalls.SYS_epoll_pwait2 or
+        X64SystemCalls.SYS_semop or X64SystemCalls.SYS_semtimedop or X64SystemCalls.SYS_rt_sigtimedwait or
+        X64SystemCalls.SYS_io_getevents or X64SystemCalls.SYS_io_pgetevents or X64SystemCalls.SYS_io_uring_enter or
+        X64SystemCalls.SYS_recvfrom or X64SystemCalls.SYS_recvmsg or X64SystemCalls.SYS_recvmmsg or
+        X64SystemCalls.SYS_sendto or X64SystemCalls.SYS_sendmsg or X64SystemCalls.SYS_sendmmsg or
+        X64SystemCalls.SYS_accept or X64SystemCalls.SYS_accept4 or
+        X64SystemCalls.SYS_read or X64SystemCalls.SYS_readv or X64SystemCalls.SYS_write or X64SystemCalls.SYS_writev;
 }

@@ -30,6 +30,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
         Dice = new Dice(seed);
         Source = new SourcePage[pages];
         Control = (ControlPage*)NativeMemory.AllocZeroed(ControlPage.Size);
+        Control->AddressSpaceEnd = Pvmmap.Linux.Processor.AddressSpaceEnd;
         Control->SourceStart = SourceStart;
         Control->SourceLength = (ulong)pages * PageSize;
         Control->ContextCount = 1;

@@ -21,7 +21,7 @@ public unsafe class OwnMappingTests
         foreach (Vma vma in printed.Where(vma => vma.Path.EndsWith(".so", StringComparison.Ordinal) || vma.IsSpecial || vma.Range.Overlaps(first.Range) || vma.Range.Overlaps(second.Range)))
         {
             // Beyond the end of user addresses (vsyscall) there is nothing to ask for.
-            if (vma.Range.Start >= Memory.AddressSpaceEnd) continue;
+            if (vma.Range.Start >= Processor.AddressSpaceEnd) continue;
             Assert.Equal([vma], Maps.Read(self, vma.Range));
         }
     }

@@ -1,0 +1,67 @@
+namespace Pvmmap.Linux;
+
+/// <summary>System call numbers of arm64 (include/uapi/asm-generic/unistd.h).</summary>
+internal static class Arm64SystemCalls
+{
+    public const int SYS_io_getevents = 4;
+    public const int SYS_epoll_pwait = 22;
+    public const int SYS_fcntl = 25;
+    public const int SYS_ioctl = 29;
+    public const int SYS_ftruncate = 46;
+    public const int SYS_openat = 56;
+    public const int SYS_close = 57;
+    public const int SYS_read = 63;
+    public const int SYS_write = 64;
+    public const int SYS_readv = 65;
+    public const int SYS_writev = 66;
+    public const int SYS_pread64 = 67;
+    public const int SYS_readlinkat = 78;
+    public const int SYS_futex = 98;
+    public const int SYS_ptrace = 117;
+    public const int SYS_restart_syscall = 128;
+    public const int SYS_kill = 129;
+    public const int SYS_rt_sigprocmask = 135;
+    public const int SYS_rt_sigtimedwait = 137;
+    public const int SYS_rt_sigreturn = 139;
+    public const int SYS_prctl = 167;
+    public const int SYS_getpid = 172;
+    public const int SYS_gettid = 178;
+    public const int SYS_semtimedop = 192;
+    public const int SYS_semop = 193;
+    public const int SYS_socket = 198;
+    public const int SYS_socketpair = 199;
+    public const int SYS_bind = 200;
+    public const int SYS_accept = 202;
+    public const int SYS_connect = 203;
+    public const int SYS_getsockname = 204;
+    public const int SYS_sendto = 206;
+    public const int SYS_recvfrom = 207;
+    public const int SYS_setsockopt = 208;
+    public const int SYS_sendmsg = 211;
+    public const int SYS_recvmsg = 212;
+    public const int SYS_munmap = 215;
+    public const int SYS_mremap = 216;
+    public const int SYS_clone = 220;
+    public const int SYS_mmap = 222;
+    public const int SYS_mprotect = 226;
+    public const int SYS_madvise = 233;
+    public const int SYS_mbind = 235;
+    public const int SYS_accept4 = 242;
+    public const int SYS_recvmmsg = 243;
+    public const int SYS_wait4 = 260;
+    public const int SYS_sendmmsg = 269;
+    public const int SYS_process_vm_readv = 270;
+    public const int SYS_process_vm_writev = 271;
+    public const int SYS_kcmp = 272;
+    public const int SYS_memfd_create = 279;
+    public const int SYS_userfaultfd = 282;
+    public const int SYS_statx = 291;
+    public const int SYS_io_pgetevents = 292;
+    public const int SYS_pidfd_send_signal = 424;
+    public const int SYS_io_uring_enter = 426;
+    public const int SYS_pidfd_open = 434;
+    public const int SYS_close_range = 436;
+    public const int SYS_pidfd_getfd = 438;
+    public const int SYS_process_madvise = 440;
+    public const int SYS_epoll_pwait2 = 441;
+}
