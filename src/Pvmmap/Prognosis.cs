@@ -205,7 +205,7 @@ public sealed class Prognosis
         const string name = "room";
         try
         {
-            int mappings = Maps.Read(participant.Pid).Count(vma => vma.Range.Start < Memory.AddressSpaceEnd);
+            int mappings = Maps.Read(participant.Pid).Count(vma => vma.Range.Start < Processor.AddressSpaceEnd);
             int most = Capabilities.ReadNumber("/proc/sys/vm/max_map_count") ?? int.MaxValue;
             ulong pages = ProcFile.Parse(participant.Pid, "statm", text => new ProcText(text).Decimal());
             ulong limit = ProcFile.Parse(participant.Pid, "limits", ParseAddressSpaceLimit);

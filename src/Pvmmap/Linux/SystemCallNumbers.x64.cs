@@ -45,6 +45,7 @@ internal static class X64SystemCalls
     public const int SYS_semtimedop = 220;
     public const int SYS_epoll_wait = 232;
     public const int SYS_mbind = 237;
+    public const int SYS_set_mempolicy = 238;
     public const int SYS_openat = 257;
     public const int SYS_readlinkat = 267;
     public const int SYS_epoll_pwait = 281;

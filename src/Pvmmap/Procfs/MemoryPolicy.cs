@@ -7,7 +7,7 @@ namespace Pvmmap.Procfs;
 /// <param name="Nodes">A list of nodes like 0-1,3; empty where the mode needs none.</param>
 internal sealed record MemoryPolicy(uint Mode, string Nodes)
 {
-    public const uint MPOL_PREFERRED = 1, MPOL_BIND = 2, MPOL_INTERLEAVE = 3, MPOL_LOCAL = 4, MPOL_PREFERRED_MANY = 5;
+    public const uint MPOL_DEFAULT = 0, MPOL_PREFERRED = 1, MPOL_BIND = 2, MPOL_INTERLEAVE = 3, MPOL_LOCAL = 4, MPOL_PREFERRED_MANY = 5;
     // MPOL_WEIGHTED_INTERLEAVE (Linux 6.9).
     public const uint WeightedInterleave = 6;
     public const uint MPOL_F_STATIC_NODES = 1 << 15, MPOL_F_NUMA_BALANCING = 1 << 13;

@@ -33,6 +33,8 @@ internal static class Snapshot
             child = source.ForkUnseen();
         }
         source.RemoveFrameFrom(child, plan.Range);
+        // Its task's policy would stand in numa_maps for every VMA that has none; an error says that the kernel knows of none.
+        if (!mayServe && !source.IsUnderSeccomp) child.Invoke(SystemCall.SYS_set_mempolicy, MemoryPolicy.MPOL_DEFAULT, 0, 0);
         if (mayGoOn && !source.IsUnderSeccomp) source.Dispose();
         return HolderProcess.Start(child, plan.Range, frozen: !mayServe || source.IsUnderSeccomp);
     }
