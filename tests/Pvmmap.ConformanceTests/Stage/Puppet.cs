@@ -88,11 +88,11 @@ public sealed class Puppet : Actor
         _hasLibrary = true;
         // the library's runtime makes its mappings and opens its files at the first call: not while a test looks
         Assert.Equal((-1, Errno.EINVAL), Call(0, 0, 0));
-        ulong page = MapFilled(Page, 1);
-        (long copy, Errno errno) = Call(Pid, page, Page, 0, MmapFlags.Populate);
+        ulong range = MapFilled(MiB, 1); // not so small that it is copied at once
+        (long copy, Errno errno) = Call(Pid, range, MiB, 0, MmapFlags.Populate);
         Assert.Equal(Errno.None, errno);
-        Unmap((ulong)copy, Page);
-        Unmap(page, Page);
+        Unmap((ulong)copy, MiB);
+        Unmap(range, MiB);
         return this;
     }
 
