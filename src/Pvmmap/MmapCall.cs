@@ -13,7 +13,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 {
     private const int Attempts = 8;
 
-    /// <summary>Bytes up to which a range is copied at once: so many cost half of what it takes to deliver them later (./bench range).</summary>
+    /// <summary>Bytes up to which a range is copied at once: with so many that takes no longer than to make ready what delivers them later (./bench range).</summary>
     private const ulong Tiny = 512 << 10;
 
     private static readonly int Self = Environment.ProcessId;
