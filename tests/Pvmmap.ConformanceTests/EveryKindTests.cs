@@ -65,6 +65,7 @@ public sealed class EveryKindTests(Theatre theatre) : Scene(theatre)
     {
         Borrow(new HugePages(16));
         Puppet source = NewPuppet(), target = NewPuppet();
+        KeepOnOneProcessor(source);
         Assortment all = new(source, NewFolder(), sealing: true);
         int taken = 0, refused = 0;
         foreach (Vma vma in Smaps.Read(source.Pid))
@@ -189,6 +190,14 @@ public sealed class EveryKindTests(Theatre theatre) : Scene(theatre)
         // nothing leads to it but /proc/PID/map_files
         Assert.Equal((-1L, Errno.EPERM), caller.Call(other.Pid, nameless, MiB));
         before.AssertUnchanged();
+    }
+
+    // The kernel writes the number of the processor into a thread's memory (rseq(2)) whenever it moves to another.
+    private static void KeepOnOneProcessor(Puppet puppet)
+    {
+        using var process = System.Diagnostics.Process.GetProcessById(puppet.Pid);
+        nint allowed = process.ProcessorAffinity;
+        process.ProcessorAffinity = allowed & -allowed;
     }
 
     private string NewFolder() => Theatre.NewFolder($"files-{Guid.NewGuid():N}");
