@@ -5,7 +5,6 @@ namespace Pvmmap.Holder.Freestanding;
 /// <summary>The first moments of a holder: a fork of the source becomes a process that has the range, this code, and a control page.</summary>
 internal static unsafe class Boot
 {
-    private const long PR_SET_THP_DISABLE = 41;
     private const long RLIMIT_CORE = 4;
     private const long MPOL_DEFAULT = 0;
     private const byte Probing = (byte)'P';
@@ -26,6 +25,8 @@ internal static unsafe class Boot
         ulong start = arguments->SourceStart;
         ulong end = start + arguments->SourceLength;
         Detach(call, arguments);
+        if (arguments->Keep != 0)
+            Keeper.Run(call, arguments->Keep);
         if (move)
         {
             // A child that the source forks from now on has nothing to do with us.
@@ -34,7 +35,7 @@ internal static unsafe class Boot
         else
         {
             // khugepaged would turn dropped pages into populated ones.
-            call(SystemCalls.prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0);
+            Kernel.DisableHugePages(call);
             KeepOnly(call, arguments);
             // The guardian inherits the VMAs but no page of them: its fork costs nothing, and its smaps, which would otherwise take a walk over
             // all pages, tell at once what kind of memory the range was at the cut.

@@ -26,9 +26,44 @@ internal struct HolderBootArguments
     public ulong AddressSpaceEnd;
     /// <summary>Of this holder alone: whether its image is still there can be told by it.</summary>
     public ulong Mark;
+    /// <summary>Not 0: this process keeps a snapshot. Bytes of the description that it maps: whole pages with a <see cref="KeeperHeader"/> in front.</summary>
+    public ulong Keep;
 
     /// <summary>Bytes at the end of the image for the stacks: of the holder, and below it, in a move, of its guardian.</summary>
     public const ulong StackBytes = 64 * 1024;
+}
+
+/// <summary>
+/// What the description of a snapshot begins with: a memfd, open in the snapshot's keeper as descriptor <see cref="HolderFds.Control"/>. Behind it
+/// <see cref="DropCount"/> pairs of addresses, start and end, that the keeper unmaps, and at <see cref="TextOffset"/> what else is known of the process.
+/// </summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct KeeperHeader
+{
+    public const ulong MagicValue = 0x31504e53_4d5650UL; // "PVMSNP1"
+
+    public ulong Magic;
+    /// <summary>Ranges to be unmapped.</summary>
+    public ulong DropCount;
+    /// <summary>Bytes from the start of the file to the text, and of the text (JSON, UTF-8).</summary>
+    public ulong TextOffset;
+    public ulong TextLength;
+    /// <summary>The process that the snapshot goes with, in its own pid namespace; 0 when it has been detached.</summary>
+    public int OwnerPid;
+    public int Reserved;
+}
+
+/// <summary>What is said over the boot socket of a snapshot's keeper.</summary>
+internal static class KeeperMessage
+{
+    /// <summary>With the description.</summary>
+    public const byte Begin = (byte)'C';
+
+    /// <summary>From the keeper: it has done what was said.</summary>
+    public const byte Ready = (byte)'R';
+
+    /// <summary>Stay when the socket is closed.</summary>
+    public const byte Detach = (byte)'D';
 }
 
 /// <summary>What <c>sentinel_become</c> is given.</summary>

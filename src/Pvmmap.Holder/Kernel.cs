@@ -56,6 +56,7 @@ internal static unsafe class Kernel
     public const long CLOCK_MONOTONIC = 1;
     private const long FUTEX_WAKE = 1;
     private const int PR_SET_NAME = 15;
+    private const long PR_SET_THP_DISABLE = 41;
 
     public static long Read(KernelEntry call, int file, void* buffer, long length) =>
         call(SystemCalls.read, file, (long)buffer, length, 0, 0, 0);
@@ -102,6 +103,9 @@ internal static unsafe class Kernel
         name.Second = second;
         call(SystemCalls.prctl, PR_SET_NAME, (long)&name, 0, 0, 0, 0);
     }
+
+    /// <summary>No transparent huge pages in this process from now on (prctl(2)).</summary>
+    public static void DisableHugePages(KernelEntry call) => call(SystemCalls.prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0);
 
     /// <summary>A userfaultfd that blocks in read() would stop the whole loop, and poll() refuses it.</summary>
     public static void SetNonblocking(KernelEntry call, int file)

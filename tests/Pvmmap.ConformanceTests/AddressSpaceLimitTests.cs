@@ -53,7 +53,7 @@ public sealed class AddressSpaceLimitTests(Theatre theatre) : Scene(theatre)
         source.Fill(at + Reserved / 2, MiB, 1);
         if (fix) target.Fill(place + Reserved / 2, MiB, 2);
         Borrow(new Overcommit(headroom * GiB));
-        ProcessSnapshot sourceBefore = ProcessSnapshot.TakeAtRest(source.Pid), targetBefore = ProcessSnapshot.TakeAtRest(target.Pid);
+        ProcessRecord sourceBefore = ProcessRecord.TakeAtRest(source.Pid), targetBefore = ProcessRecord.TakeAtRest(target.Pid);
         MmapFlags flags = mode.Flag() | (fix ? MmapFlags.Fixed : MmapFlags.None);
         if (headroom * GiB < needed)
         {

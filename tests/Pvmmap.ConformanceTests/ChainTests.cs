@@ -74,9 +74,9 @@ public sealed class ChainTests(Theatre theatre) : Scene(theatre)
         ulong at = a.MapFilled(Length, 1);
         MmapResult first = Call(a, b, at, Length, flags: MmapFlags.Lazy);
         Libc.Kill(first.Duplication.HolderPid, Libc.SIGSTOP);
-        ProcessSnapshot[] before = [ProcessSnapshot.TakeAtRest(b.Pid), ProcessSnapshot.TakeAtRest(c.Pid)];
+        ProcessRecord[] before = [ProcessRecord.TakeAtRest(b.Pid), ProcessRecord.TakeAtRest(c.Pid)];
         Refused(Errno.EAGAIN, b, c, first.Address, Length, 0, MmapFlags.None);
-        foreach (ProcessSnapshot each in before) each.AssertUnchanged();
+        foreach (ProcessRecord each in before) each.AssertUnchanged();
         Libc.Kill(first.Duplication.HolderPid, Libc.SIGCONT);
         MmapResult second = Call(b, c, first.Address, Length);
         AssertCompletes(second);
@@ -139,7 +139,7 @@ public sealed class ChainTests(Theatre theatre) : Scene(theatre)
         // what is handed over can only go to one: each gets another part of the whole
         ulong[] firsts = [.. Enumerable.Range(0, 8).Select(i => mode == Mode.Copy ? 0 : (ulong)i * Part)];
         ulong length = mode == Mode.Copy ? Length : Part;
-        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid);
+        ProcessRecord before = ProcessRecord.TakeAtRest(source.Pid);
         MmapResult[] results = await AtOnce(
             targets.Select((target, i) => (Func<MmapResult>)(() => Call(source, target, at + firsts[i], length, flags: mode.Flag()))));
         before.AssertUnchanged(mode == Mode.Copy ? [] : [new PageRange(at, at + Length)]);

@@ -23,7 +23,7 @@ public sealed class DebuggerTests(Theatre theatre) : Scene(theatre)
         ulong at = source.MapFilled(Length, 1), place = target.MapFilled(Length, 2), own = MapFilled(Own, Length, 3);
         using Debugger gdb = new Debugger().Attach(debugged.Pid);
         if (running) gdb.Continue();
-        ProcessSnapshot sourceBefore = ProcessSnapshot.TakeAtRest(source.Pid), targetBefore = ProcessSnapshot.TakeAtRest(target.Pid);
+        ProcessRecord sourceBefore = ProcessRecord.TakeAtRest(source.Pid), targetBefore = ProcessRecord.TakeAtRest(target.Pid);
         Refused(Errno.EBUSY, source, target, at, Length, place, mode.Flag() | MmapFlags.Fixed);
         Refused(Errno.EBUSY, source, target, at, Length, flags: mode.Flag());
         if (side == Side.Source) Refused(Errno.EBUSY, source, Own, at, Length, own, mode.Flag() | MmapFlags.Fixed);

@@ -22,7 +22,7 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
     public void Through_the_method(string row, Way way)
     {
         Situation s = Arrange(s_rows[row], way, caller: null);
-        ProcessSnapshot[] before = Snapshots(s);
+        ProcessRecord[] before = Snapshots(s);
         var exception = Assert.Throws<PvmmapException>(() => Remember(Invoke(s), s.Target));
         Assert.True(exception.Errno == s_rows[row].Errno, $"expected {s_rows[row].Errno}, got: {exception.Message}");
         AssertAsBefore(s, before);
@@ -34,7 +34,7 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
     {
         Puppet caller = NewPuppet().LoadLibrary();
         Situation s = Arrange(s_rows[row], way, caller);
-        ProcessSnapshot[] before = Snapshots(s, except: caller);
+        ProcessRecord[] before = Snapshots(s, except: caller);
         (long result, Errno errno) = caller.Call(way == Way.Pull ? s.SourcePid : -s.TargetPid, s.Address, s.Length, s.At, s.Flags);
         Assert.True((result, errno) == (-1, s_rows[row].Errno), $"expected {s_rows[row].Errno}, got {result} with {errno}");
         AssertAsBefore(s, before);
@@ -172,12 +172,12 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
         _ => ProcessVm.MmapBetween(s.SourcePid, s.TargetPid, s.Address, s.Length, s.At, s.Flags),
     };
 
-    private static ProcessSnapshot[] Snapshots(Situation s, AddressSpace? except = null) =>
-        [.. new[] { s.Source, s.Target }.Where(space => space is Puppet && space != except).Select(space => ProcessSnapshot.TakeAtRest(space.Pid))];
+    private static ProcessRecord[] Snapshots(Situation s, AddressSpace? except = null) =>
+        [.. new[] { s.Source, s.Target }.Where(space => space is Puppet && space != except).Select(space => ProcessRecord.TakeAtRest(space.Pid))];
 
-    private static void AssertAsBefore(Situation s, ProcessSnapshot[] before)
+    private static void AssertAsBefore(Situation s, ProcessRecord[] before)
     {
-        foreach (ProcessSnapshot snapshot in before) snapshot.AssertUnchanged();
+        foreach (ProcessRecord snapshot in before) snapshot.AssertUnchanged();
         // both still answer
         foreach (AddressSpace space in (AddressSpace[])[s.Source, s.Target])
             if (space is Puppet puppet && ProcessStatus.State(puppet.Pid) is not ('Z' or null)) Assert.True(puppet.Scratch > 0);

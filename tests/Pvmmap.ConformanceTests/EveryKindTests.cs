@@ -178,7 +178,7 @@ public sealed class EveryKindTests(Theatre theatre) : Scene(theatre)
         other.Fill(named, MiB / 2, 4);
         other.Fill(open, MiB, 5);
         other.Must(other.Syscall(Sys.close, file), "close");
-        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(other.Pid);
+        ProcessRecord before = ProcessRecord.TakeAtRest(other.Pid);
         (long at, Errno errno) = caller.Call(other.Pid, named, MiB);
         Assert.Equal(Errno.None, errno);
         caller.AssertContent((ulong)at, MiB / 2, 4);

@@ -22,7 +22,7 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
         ulong at = source.Map(Length);
         source.Fill(at, Length, 1, 0, 3);
         ulong to = flags.HasFlag(MmapFlags.Fixed) ? MapFilled(target, Length, 9) : flags.HasFlag(MmapFlags.FixedNoReplace) ? target.FreeRange(Length) : 0;
-        ProcessSnapshot? others = way == Way.Push ? null : ProcessSnapshot.TakeAtRest(source.Pid, new PageRange(at, at + Length));
+        ProcessRecord? others = way == Way.Push ? null : ProcessRecord.TakeAtRest(source.Pid, new PageRange(at, at + Length));
         MmapResult result = Call(source, target, at, Length, to, flags | MmapFlags.Move);
         source.AssertTaken(at, Length, 1);
         Assert.True(to == 0 || to == result.Address);
@@ -180,7 +180,7 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
     {
         (AddressSpace source, AddressSpace target) = Pair(way);
         ulong at = MapFilled(source, Length, 1), taken = MapFilled(target, Length, 2);
-        ProcessSnapshot? before = way == Way.Push ? null : ProcessSnapshot.TakeAtRest(source.Pid);
+        ProcessRecord? before = way == Way.Push ? null : ProcessRecord.TakeAtRest(source.Pid);
         Refused(Errno.EEXIST, source, target, at, Length, taken, MmapFlags.Move | MmapFlags.FixedNoReplace);
         source.AssertContent(at, Length, 1);
         target.AssertContent(taken, Length, 2);
@@ -192,7 +192,7 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
     {
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(64 * MiB, 1), old = target.MapFilled(64 * MiB, 2);
-        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid);
+        ProcessRecord before = ProcessRecord.TakeAtRest(source.Pid);
         target.Limit(Rlimit.AddressSpace, ProcessStatus.Figure(target.Pid, "VmSize") + 8 * MiB);
         Refused(Errno.ENOMEM, source, target, at, 64 * MiB, flags: MmapFlags.Move);
         Refused(Errno.ENOMEM, source, target, at, 64 * MiB, old, MmapFlags.Move | MmapFlags.Fixed);

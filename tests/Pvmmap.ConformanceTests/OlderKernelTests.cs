@@ -101,7 +101,7 @@ public sealed class OlderKernelTests(Theatre theatre) : Scene(theatre)
         while (source.Syscall(Sys.dup, 0) >= 0)
         {
         }
-        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid);
+        ProcessRecord before = ProcessRecord.TakeAtRest(source.Pid);
         ulong region = CallByTool(Mode.Copy, source, target, at, MiB, without);
         target.AssertContent(region, MiB, 1);
         before.AssertUnchanged();

@@ -13,7 +13,7 @@ public sealed class RedisTests(Theatre theatre) : Scene(theatre)
     {
         (int redis, string door) = StartRedis(keys: 100_000);
         Puppet target = NewPuppet();
-        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(redis, Everything);
+        ProcessRecord before = ProcessRecord.TakeAtRest(redis, Everything);
         Vma[] heap = Heap(redis);
         Assert.True(heap.Aggregate(0UL, (sum, vma) => sum + vma.Resident) > 20 * MiB, "redis holds too little to be a test");
         ulong compared = 0, moving = 0;

@@ -78,7 +78,7 @@ public sealed class SeccompTests(Theatre theatre) : Scene(theatre)
         Puppet caller = NewPuppetOf(65534, load: true), other = NewPuppetOf(65534);
         ulong own = caller.MapFilled(Length, 1), theirs = other.MapFilled(Length, 2);
         Seccomp.Confine(other);
-        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(other.Pid);
+        ProcessRecord before = ProcessRecord.TakeAtRest(other.Pid);
         Assert.Equal((-1L, Errno.EPERM), caller.Call(-other.Pid, own, Length, theirs, mode.Flag() | MmapFlags.Fixed));
         Assert.Equal((-1L, Errno.EPERM), caller.Call(other.Pid, theirs, Length, 0, mode.Flag()));
         before.AssertUnchanged();
@@ -88,7 +88,7 @@ public sealed class SeccompTests(Theatre theatre) : Scene(theatre)
 
     private void Hand(Mode mode, AddressSpace source, AddressSpace target, ulong at, ulong place, MmapFlags flags)
     {
-        ProcessSnapshot? sourceBefore = Take(source), targetBefore = Take(target);
+        ProcessRecord? sourceBefore = Take(source), targetBefore = Take(target);
         MmapResult result = Call(source, target, at, Length, flags.HasFlag(MmapFlags.Fixed) ? place : 0, mode.Flag() | flags);
         targetBefore?.AssertUnchanged(new PageRange(result.Address, result.Address + Length));
         target.AssertContent(result.Address, Length / 2, 1);
@@ -101,5 +101,5 @@ public sealed class SeccompTests(Theatre theatre) : Scene(theatre)
         sourceBefore?.AssertUnchanged(mode == Mode.Copy ? [] : [new PageRange(at, at + Length)]);
     }
 
-    private static ProcessSnapshot? Take(AddressSpace space) => space is Puppet ? ProcessSnapshot.TakeAtRest(space.Pid) : null;
+    private static ProcessRecord? Take(AddressSpace space) => space is Puppet ? ProcessRecord.TakeAtRest(space.Pid) : null;
 }

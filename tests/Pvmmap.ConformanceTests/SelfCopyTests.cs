@@ -78,7 +78,7 @@ public sealed class SelfCopyTests(Theatre theatre) : Scene(theatre)
     {
         Puppet puppet = NewPuppet();
         ulong middle = puppet.MapFilled(3 * MiB, 1) + MiB, own = MapFilled(Own, 3 * MiB, 1) + MiB;
-        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(puppet.Pid);
+        ProcessRecord before = ProcessRecord.TakeAtRest(puppet.Pid);
         Refused(Errno.EINVAL, puppet, puppet, middle, MiB, middle + (ulong)offset, MmapFlags.Fixed);
         before.AssertUnchanged();
         puppet.AssertContent(middle - MiB, 3 * MiB, 1);

@@ -16,7 +16,7 @@ public sealed class SmallRangeTests(Theatre theatre) : Scene(theatre)
         ulong[] rest = LargeMappings(source);
         ulong surroundings = source.Map(Large), at = surroundings + Large / 2;
         source.Fill(at - Length, 3 * Length, 1);
-        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid, new PageRange(at, at + Length)), target0 = ProcessSnapshot.TakeAtRest(target.Pid);
+        ProcessRecord before = ProcessRecord.TakeAtRest(source.Pid, new PageRange(at, at + Length)), target0 = ProcessRecord.TakeAtRest(target.Pid);
         for (int round = 0; round < 3; round++)
         {
             MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy);
@@ -48,7 +48,7 @@ public sealed class SmallRangeTests(Theatre theatre) : Scene(theatre)
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong[] rest = LargeMappings(source);
         ulong at = source.MapFilled(Length, 1);
-        ProcessSnapshot sourceBefore = ProcessSnapshot.TakeAtRest(source.Pid), targetBefore = ProcessSnapshot.TakeAtRest(target.Pid);
+        ProcessRecord sourceBefore = ProcessRecord.TakeAtRest(source.Pid), targetBefore = ProcessRecord.TakeAtRest(target.Pid);
         int caller0 = Theatre.Start(
             SteppedCaller.Program, Theatre.Door, $"{source.Pid}", $"{target.Pid}", $"0x{at:x}", $"{Length / Page}", "1", "0", "0", $"{CallStep.HolderForked}", "None");
         using SteppedCaller caller = new(Theatre, caller0);

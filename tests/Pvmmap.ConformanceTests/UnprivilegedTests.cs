@@ -15,7 +15,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
         Puppet caller = NewPuppetOf(Nobody, load: true), other = NewPuppetOf(Nobody);
         Assert.Equal(65534UL, ProcessStatus.Figure(caller.Pid, "Uid"));
         ulong theirs = other.MapFilled(Length, 1), own = caller.MapFilled(Length, 2);
-        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(other.Pid);
+        ProcessRecord before = ProcessRecord.TakeAtRest(other.Pid);
         (long pulled, Errno pullErrno) = caller.Call(other.Pid, theirs, Length);
         Assert.Equal(Errno.None, pullErrno);
         before.AssertUnchanged();
@@ -49,7 +49,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
         foreach (Puppet remote in (Puppet[])[root, other])
         {
             ulong theirs = remote.MapFilled(MiB, 1);
-            ProcessSnapshot before = ProcessSnapshot.TakeAtRest(remote.Pid);
+            ProcessRecord before = ProcessRecord.TakeAtRest(remote.Pid);
             Assert.Equal((-1L, Errno.EPERM), caller.Call(remote.Pid, theirs, MiB));
             Assert.Equal((-1L, Errno.EPERM), caller.Call(-remote.Pid, own, MiB));
             before.AssertUnchanged();
@@ -80,7 +80,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
         Puppet source = NewPuppetOf(Nobody), target = NewPuppet();
         ulong at = source.MapFilled(MiB, 1);
         source.Limit(Rlimit.Tasks, 0);
-        ProcessSnapshot before = ProcessSnapshot.TakeAtRest(source.Pid);
+        ProcessRecord before = ProcessRecord.TakeAtRest(source.Pid);
         Refused(Errno.EAGAIN, source, target, at, MiB);
         before.AssertUnchanged();
     }
@@ -90,7 +90,7 @@ public sealed class UnprivilegedTests(Theatre theatre) : Scene(theatre)
     {
         Puppet source = NewPuppetOf(Nobody), target = NewPuppetOf(Somebody);
         ulong at = source.MapFilled(Length, 1);
-        ProcessSnapshot sourceBefore = ProcessSnapshot.TakeAtRest(source.Pid), targetBefore = ProcessSnapshot.TakeAtRest(target.Pid);
+        ProcessRecord sourceBefore = ProcessRecord.TakeAtRest(source.Pid), targetBefore = ProcessRecord.TakeAtRest(target.Pid);
         MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy);
         sourceBefore.AssertUnchanged();
         targetBefore.AssertUnchanged(new PageRange(result.Address, result.Address + Length));

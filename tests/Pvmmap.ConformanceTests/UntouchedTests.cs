@@ -19,7 +19,7 @@ public sealed class UntouchedTests(Theatre theatre) : Scene(theatre)
         ulong at = MapFilled(source, Length, 1), place = MapFilled(target, Length, 2);
         foreach (AddressSpace space in (AddressSpace[])[source, target])
             if (space is Puppet puppet) MakeInteresting(puppet);
-        ProcessSnapshot[] before = Snapshots(source, target, place);
+        ProcessRecord[] before = Snapshots(source, target, place);
         MmapResult result = Call(source, target, at, Length, place, MmapFlags.Fixed | fill);
         AssertUnchanged(before, target, place);
         result.Duplication.Finish();
@@ -33,7 +33,7 @@ public sealed class UntouchedTests(Theatre theatre) : Scene(theatre)
     {
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(Length, 1);
-        ProcessSnapshot sourceBefore = ProcessSnapshot.TakeAtRest(source.Pid), targetBefore = ProcessSnapshot.TakeAtRest(target.Pid);
+        ProcessRecord sourceBefore = ProcessRecord.TakeAtRest(source.Pid), targetBefore = ProcessRecord.TakeAtRest(target.Pid);
         MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy);
         sourceBefore.AssertUnchanged();
         targetBefore.AssertUnchanged(new PageRange(result.Address, result.Address + Length));
@@ -55,7 +55,7 @@ public sealed class UntouchedTests(Theatre theatre) : Scene(theatre)
             puppet.StartIdlers(3);
             Stop(puppet);
         }
-        ProcessSnapshot[] before = Snapshots(source, target, place);
+        ProcessRecord[] before = Snapshots(source, target, place);
         MmapResult result = Call(source, target, at, Length, place, MmapFlags.Fixed);
         AssertCompletes(result);
         AssertUnchanged(before, target, place);
@@ -75,7 +75,7 @@ public sealed class UntouchedTests(Theatre theatre) : Scene(theatre)
         ulong at = source.MapFilled(Length, 1), place = target.MapFilled(Length, 2);
         Stop(source);
         Stop(target);
-        ProcessSnapshot[] before = Snapshots(source, target, place);
+        ProcessRecord[] before = Snapshots(source, target, place);
         Refused(Errno.EEXIST, source, target, at, Length, place, MmapFlags.FixedNoReplace);
         Refused(Errno.EFAULT, source, target, at, Length + Page, place, MmapFlags.Fixed);
         AssertUnchanged(before, target, place);
@@ -121,7 +121,7 @@ public sealed class UntouchedTests(Theatre theatre) : Scene(theatre)
         }
         Both();
         Puppet child = ForkOf(caller);
-        ProcessSnapshot before = ProcessSnapshot.TakeOfCaller(caller.Pid);
+        ProcessRecord before = ProcessRecord.TakeOfCaller(caller.Pid);
         for (int round = 0; round < 10; round++) Both();
         before.AssertUnchanged();
         Assert.Equal([child.Pid], ProcessStatus.Children(caller.Pid));
@@ -159,12 +159,12 @@ public sealed class UntouchedTests(Theatre theatre) : Scene(theatre)
         return (ulong.Parse(line[7..].Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture) >> (signal - 1) & 1) != 0;
     }
 
-    private static ProcessSnapshot[] Snapshots(AddressSpace source, AddressSpace target, ulong place) =>
-        [.. new[] { source, target }.OfType<Puppet>().Select(puppet => ProcessSnapshot.TakeAtRest(puppet.Pid, Except(puppet, target, place)))];
+    private static ProcessRecord[] Snapshots(AddressSpace source, AddressSpace target, ulong place) =>
+        [.. new[] { source, target }.OfType<Puppet>().Select(puppet => ProcessRecord.TakeAtRest(puppet.Pid, Except(puppet, target, place)))];
 
-    private static void AssertUnchanged(ProcessSnapshot[] before, AddressSpace target, ulong place)
+    private static void AssertUnchanged(ProcessRecord[] before, AddressSpace target, ulong place)
     {
-        foreach (ProcessSnapshot snapshot in before)
+        foreach (ProcessRecord snapshot in before)
             snapshot.AssertUnchanged(snapshot.Pid == target.Pid ? [new PageRange(place, place + Length)] : []);
     }
 

@@ -13,14 +13,10 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <summary>What the holder says over its boot socket.</summary>
     private const byte Probing = (byte)'P', Ready = (byte)'R', Serving = (byte)'S';
     private const byte Begin = (byte)'C', Probed = (byte)'Q', Serve = (byte)'U', End = (byte)'E', NoRoom = (byte)'N';
-    private const ulong StackBytes = HolderBootArguments.StackBytes;
     private const int Unkillable = -1000;
-    internal const ulong ArgumentsRoom = 0x400;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private static readonly TimeSpan DeparturePatience = TimeSpan.FromSeconds(5);
-
-    private static uint marks;
 
     private readonly FileDescriptor pidfd;
     private readonly FileDescriptor? guardian;
@@ -65,7 +61,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         FileDescriptor? socket = null;
         try
         {
-            if (!frozen) socket = LoadImage(child, pidfd, range, null, out _, out _);
+            if (!frozen) socket = HolderLoader.Load(child, pidfd, new HolderTask(range), null, out _, out _);
             return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket, out _), !frozen);
         }
         catch
@@ -93,7 +89,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         PageRange image = default;
         try
         {
-            socket = LoadImage(child, pidfd, range, source, out image, out ulong mark);
+            socket = HolderLoader.Load(child, pidfd, new HolderTask(range, Moves: true), source, out image, out ulong mark);
             Remnants remnants = new(source, image, mark);
             ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts, remnants);
             return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes, remnants = remnants };
@@ -127,9 +123,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         IReadOnlyList<PageRange>? parts = null)
     {
         HolderImage code = HolderImage.InThisProcess;
-        ulong codeBytes = PageAligned((ulong)code.Code.Length), imageBytes = codeBytes + StackBytes;
-        ulong image = (ulong)Memory.Map(0, imageBytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS)
-            .OrThrow("map the holder's memory");
+        PageRange image = HolderLoader.MapHere();
         (FileDescriptor here, FileDescriptor there) = UnixSocket.Pair();
         ControlMapping? control = null;
         FileDescriptor? pidfd = null;
@@ -137,14 +131,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         bool imageIsOurs = true;
         try
         {
-            if (!SentinelProcess.TryMapCode(image, codeBytes))
-            {
-                code.Code.CopyTo(new Span<byte>((void*)image, code.Code.Length));
-                Memory.Protect(image, codeBytes, Memory.PROT_READ | Memory.PROT_EXEC).OrThrow("make the holder's code executable");
-            }
-            ulong top = image + imageBytes - ArgumentsRoom;
-            HolderBootArguments arguments = BootArguments(code.At(image), image, imageBytes, range, there.Number, sharing is not null);
-            *(HolderBootArguments*)top = arguments;
+            HolderBootArguments arguments = HolderLoader.PrepareHere(image, new HolderTask(range, sharing is not null), there.Number, out ulong top);
             PageRange probes = default;
             if (sharing is not null)
             {
@@ -152,11 +139,11 @@ internal sealed unsafe class HolderProcess : IDisposable
                 control = ControlMapping.Create();
                 probes = Introduce(control, here, Environment.ProcessId, sharing, Environment.ProcessId, parts);
             }
-            int pid = (int)tracer.Fork(sharing is not null, top, code.At(image).Boot, top)
+            int pid = (int)tracer.Fork(sharing is not null, top, code.At(image.Start).Boot, top)
                 .OrThrow("fork the holder", hint: "no task or no memory: RLIMIT_NPROC, pids.max, overcommit");
             // One that shares the memory runs on this very image, and unmaps it when it leaves.
             imageIsOurs = sharing is null;
-            if (sharing is not null) remnants = new Remnants(own!, new PageRange(image, image + imageBytes), arguments.Mark);
+            if (sharing is not null) remnants = new Remnants(own!, image, arguments.Mark);
             pidfd = Linux.Pidfd.Open(pid);
             Step.Reached(CallStep.IntermediateReaped, pid);
             there.Dispose();
@@ -182,141 +169,8 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
         finally
         {
-            if (imageIsOurs) Memory.Unmap(image, imageBytes);
+            if (imageIsOurs) Memory.Unmap(image.Start, image.Length);
         }
-    }
-
-    private static ulong PageAligned(ulong bytes) => (bytes + PageRange.PageSize - 1) & ~(PageRange.PageSize - 1);
-
-    private static HolderBootArguments BootArguments(HolderImage image, ulong at, ulong bytes, PageRange range, int socket, bool move) => new()
-    {
-        Syscall = image.SyscallStub,
-        ImageStart = at,
-        ImageLength = bytes,
-        SourceStart = range.Start,
-        SourceLength = range.Length,
-        Socket = socket,
-        Move = move ? 1UL : 0,
-        Without = KernelFeatures.Without,
-        AddressSpaceEnd = Processor.AddressSpaceEnd,
-        Mark = ((ulong)Environment.ProcessId << 32) | Interlocked.Increment(ref marks),
-    };
-
-    /// <summary>
-    /// Maps the code in the stopped child, gives it a socket and lets it run. Returns our end. The image is the child's own, or lies in the memory
-    /// that it shares with <paramref name="source"/>.
-    /// </summary>
-    private static FileDescriptor LoadImage(RemoteThread child, FileDescriptor pidfd, PageRange range, StoppedProcess? source, out PageRange where, out ulong mark)
-    {
-        HolderImage code = HolderImage.InThisProcess;
-        const string doing = "load the holder";
-        ulong imageBytes = PageAligned((ulong)code.Code.Length) + StackBytes;
-        const long protection = Memory.PROT_READ | Memory.PROT_WRITE, kind = Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS;
-        int undo = 0;
-        // In shared memory the source maps it, so that it is the source's to unmap from the same instant, should this process be killed.
-        SyscallResult mapped = source is null
-            ? child.Invoke(SystemCall.SYS_mmap, 0, (long)imageBytes, protection, kind, -1, 0)
-            : source.InvokeUndoable(SystemCall.SYS_munmap, (long)imageBytes, out undo, SystemCall.SYS_mmap, 0, (long)imageBytes, protection, kind, -1, 0);
-        ulong image = (ulong)mapped.OrThrow(doing, child.Tid);
-        where = new PageRange(image, image + imageBytes);
-        mark = 0;
-        Step.Reached(CallStep.ImageMapped, child.Tid);
-        try
-        {
-            FileDescriptor socket = LoadImage(child, pidfd, range, code, image, imageBytes, source, out ulong arguments, out mark);
-            try
-            {
-                Step.Reached(CallStep.ImageLoaded, child.Tid);
-                // From here on the child itself takes the image away again.
-                source?.ClearUndo(undo);
-                Launch(child, code.At(image), arguments);
-                return socket;
-            }
-            catch
-            {
-                socket.Dispose();
-                throw;
-            }
-        }
-        catch
-        {
-            source?.Invoke(SystemCall.SYS_munmap, (long)image, (long)imageBytes);
-            throw;
-        }
-    }
-
-    private static FileDescriptor LoadImage(
-        RemoteThread child, FileDescriptor pidfd, PageRange range, HolderImage code, ulong image, ulong imageBytes, StoppedProcess? source, out ulong arguments, out ulong mark)
-    {
-        const string doing = "load the holder";
-        Check(Memory.WriteTo(child.Tid, image, code.Code));
-        long codeBytes = (long)PageAligned((ulong)code.Code.Length);
-        const long executable = Memory.PROT_READ | Memory.PROT_EXEC;
-        // By the source itself: it must not stand behind its undoable call any more when the image is the child's.
-        SyscallResult made = source is null
-            ? child.Invoke(SystemCall.SYS_mprotect, (long)image, codeBytes, executable)
-            : source.Invoke(SystemCall.SYS_mprotect, (long)image, codeBytes, executable);
-        made.OrThrow(doing, child.Tid);
-
-        // Its own table by now: a source without a free descriptor is no obstacle.
-        if (KernelFeatures.IsWithout(KernelFeature.CloseRange) || child.Invoke(SystemCall.SYS_close_range, 3, uint.MaxValue).Failed)
-        {
-            // As many as will be needed here; it closes the others by itself.
-            for (int number = 3; number < 6; number++) child.Invoke(SystemCall.SYS_close, number);
-        }
-        arguments = image + imageBytes - ArgumentsRoom;
-        child.Invoke(SystemCall.SYS_socketpair, UnixSocket.AF_UNIX, UnixSocket.SOCK_SEQPACKET | UnixSocket.SOCK_CLOEXEC, 0, (long)arguments)
-            .OrThrow(doing, child.Tid, hint: "it has no descriptor left (RLIMIT_NOFILE)");
-        Span<int> pair = stackalloc int[2];
-        Check(Memory.ReadFrom(child.Tid, arguments, System.Runtime.InteropServices.MemoryMarshal.AsBytes(pair)));
-        FileDescriptor socket = TakeSocket(child, pidfd, pair[1], arguments);
-        try
-        {
-            child.Invoke(SystemCall.SYS_close, pair[1]).OrThrow(doing, child.Tid);
-            HolderBootArguments boot = BootArguments(code.At(image), image, imageBytes, range, pair[0], source is not null);
-            mark = boot.Mark;
-            Check(Memory.WriteTo(child.Tid, arguments, new ReadOnlySpan<byte>(&boot, sizeof(HolderBootArguments))));
-            return socket;
-        }
-        catch
-        {
-            socket.Dispose();
-            throw;
-        }
-
-        void Check(Errno errno) => HolderProcess.Check(errno, child.Tid);
-    }
-
-    private static FileDescriptor TakeSocket(RemoteThread child, FileDescriptor pidfd, int number, ulong scratch)
-    {
-        SyscallResult taken = Linux.Pidfd.GetFd(pidfd, number);
-        if (!SentDescriptor.IsNeeded(taken)) return FileDescriptor.From(taken, "load the holder", child.Tid);
-        SyscallResult own = child.Invoke(SystemCall.SYS_socket, UnixSocket.AF_UNIX, UnixSocket.SOCK_DGRAM | UnixSocket.SOCK_CLOEXEC);
-        if (!own.Failed) taken = SentDescriptor.Take(child.Tid, own.Value, scratch, number, child.Invoke);
-        if (!own.Failed) child.Invoke(SystemCall.SYS_close, own.Value);
-        return FileDescriptor.From(taken, "load the holder", child.Tid,
-            "there is no pidfd_getfd (before Linux 5.6, or behind the caller's seccomp filter), and the source cannot send to the caller: allow the call, or put both into one network namespace");
-    }
-
-    /// <summary>Lets the child go, on its own code.</summary>
-    private static void Launch(RemoteThread child, HolderImage image, ulong arguments)
-    {
-        Ptrace.Registers registers = child.Saved;
-        registers.Rip = image.Boot;
-        registers.Rdi = arguments;
-        registers.Rsp = arguments - 8; // as behind a call: 16-aligned plus 8
-        registers.Rbp = 0;
-        registers.Rax = 0;
-        registers.OrigRax = ulong.MaxValue;
-        Check(child.SetRegisters(registers), child.Tid);
-        Check(child.SetSignalMask(ulong.MaxValue), child.Tid);
-        Check(child.Detach(), child.Tid);
-        Step.Reached(CallStep.HolderLaunched, child.Tid);
-    }
-
-    private static void Check(Errno errno, int pid)
-    {
-        if (errno != Errno.None) throw new PvmmapException(errno == Errno.ESRCH ? Errno.EAGAIN : errno, "load the holder", pid, hint: "it was killed");
     }
 
     private static ControlMapping CreateControl(

@@ -22,7 +22,7 @@ internal sealed unsafe class Remnants(IProcessCalls source, PageRange image, ulo
         try
         {
             HolderBootArguments arguments;
-            bool imageIsThere = Memory.ReadFrom(source.Pid, image.End - HolderProcess.ArgumentsRoom, new Span<byte>(&arguments, sizeof(HolderBootArguments))) == Errno.None
+            bool imageIsThere = Memory.ReadFrom(source.Pid, image.End - HolderLoader.ArgumentsRoom, new Span<byte>(&arguments, sizeof(HolderBootArguments))) == Errno.None
                 && arguments.Mark == mark;
             if (imageIsThere) TakeBack(control, giveBack);
             // The control page itself, the places kept, and whatever the one who was killed first had just mapped: the one who cleared up did not know of that.

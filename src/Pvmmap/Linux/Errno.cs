@@ -25,6 +25,7 @@ public enum Errno
     ENFILE = 23,
     EMFILE = 24,
     ENOTTY = 25,
+    EFBIG = 27,
     ENOSPC = 28,
     EPIPE = 32,
     ENOSYS = 38,

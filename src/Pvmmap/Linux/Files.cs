@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Pvmmap.Linux;
 
-/// <summary>open(2), read(2), readlink(2) and statx(2).</summary>
+/// <summary>open(2), read(2), write(2), lseek(2), readlink(2) and statx(2).</summary>
 internal static unsafe class Files
 {
     public const int STATX_UID = 0x8;
@@ -14,6 +14,9 @@ internal static unsafe class Files
     public const int O_WRONLY = 1;
     public const int O_RDWR = 2;
     public const int O_CLOEXEC = 0x80000;
+    public const int SEEK_END = 2;
+    public const int SEEK_DATA = 3;
+    public const int SEEK_HOLE = 4;
 
     /// <summary>Opens an existing file; O_CLOEXEC is added.</summary>
     public static FileDescriptor Open(string path, int flags, string? hint = null) =>
@@ -105,4 +108,20 @@ internal static unsafe class Files
         fixed (byte* to = buffer)
             return SystemCall.InvokeUninterrupted(SystemCall.SYS_pread64, file.Number, (long)to, buffer.Length, (long)offset);
     }
+
+    /// <summary>Writes all of it at a place in the file (pwrite(2)).</summary>
+    public static void WriteAll(FileDescriptor file, ReadOnlySpan<byte> content, ulong offset)
+    {
+        fixed (byte* from = content)
+        {
+            for (int done = 0; done < content.Length;)
+            {
+                done += (int)SystemCall.InvokeUninterrupted(SystemCall.SYS_pwrite64, file.Number, (long)(from + done), content.Length - done, (long)offset + done)
+                    .OrThrow("write a description");
+            }
+        }
+    }
+
+    /// <summary>lseek(2).</summary>
+    public static SyscallResult Seek(FileDescriptor file, ulong offset, int whence) => SystemCall.Invoke(SystemCall.SYS_lseek, file.Number, (long)offset, whence);
 }

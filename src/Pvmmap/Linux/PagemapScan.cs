@@ -6,6 +6,7 @@ namespace Pvmmap.Linux;
 internal static unsafe class PagemapScan
 {
     public const uint PAGEMAP_SCAN = 0xc0606610;
+    public const ulong PAGE_IS_FILE = 1 << 2;
     public const ulong PAGE_IS_PRESENT = 1 << 3;
     public const ulong PAGE_IS_SWAPPED = 1 << 4;
     public const ulong PAGE_IS_PFNZERO = 1 << 5;
@@ -34,6 +35,69 @@ internal static unsafe class PagemapScan
     {
         SyscallResult found = Scan(pagemap, range);
         return found.Errno == Errno.ENOTTY ? ScanEntries(pagemap, range) : found;
+    }
+
+    /// <summary>
+    /// The parts of a range whose pages are present or swapped, but not the zero page nor, unless <paramref name="filesToo"/>, pages of a file or of
+    /// shared memory. Ascending, not adjacent. Before Linux 6.7 the zero page counts.
+    /// </summary>
+    public static SyscallResult Populated(FileDescriptor pagemap, PageRange range, bool filesToo, List<PageRange> found)
+    {
+        const int count = 512;
+        Region[] regions = new Region[count];
+        ulong unwanted = filesToo ? PAGE_IS_PFNZERO : PAGE_IS_PFNZERO | PAGE_IS_FILE;
+        fixed (Region* vector = regions)
+        {
+            for (ulong at = range.Start; at < range.End;)
+            {
+                Argument scan = new()
+                {
+                    Size = (ulong)sizeof(Argument),
+                    Start = at,
+                    End = range.End,
+                    Vector = (ulong)vector,
+                    VectorLength = count,
+                    CategoryInverted = unwanted,
+                    CategoryMask = unwanted,
+                    CategoryAnyofMask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+                    ReturnMask = PAGE_IS_PRESENT,
+                };
+                SyscallResult result = KernelFeatures.IsWithout(KernelFeature.PagemapScan)
+                    ? new SyscallResult(-(long)Errno.ENOTTY) : SystemCall.InvokeUninterrupted(SystemCall.SYS_ioctl, pagemap.Number, PAGEMAP_SCAN, (long)&scan);
+                if (result.Errno == Errno.ENOTTY) return PopulatedEntries(pagemap, new PageRange(at, range.End), filesToo, found);
+                if (result.Failed) return result;
+                for (int i = 0; i < result.Value; i++) Add(found, regions[i].Start, regions[i].End);
+                if (scan.WalkEnd <= at) break;
+                at = scan.WalkEnd;
+            }
+        }
+        return default;
+    }
+
+    private static SyscallResult PopulatedEntries(FileDescriptor pagemap, PageRange range, bool filesToo, List<PageRange> found)
+    {
+        const ulong populated = 3UL << 62, file = 1UL << 61;
+        ulong[] entries = new ulong[4096];
+        for (ulong at = range.Start; at < range.End;)
+        {
+            Span<ulong> wanted = entries.AsSpan(0, (int)Math.Min((ulong)entries.Length, (range.End - at) / PageRange.PageSize));
+            SyscallResult read = Files.Read(pagemap, MemoryMarshal.AsBytes(wanted), at / PageRange.PageSize * sizeof(ulong));
+            if (read.Failed) return read;
+            int count = (int)read.Value / sizeof(ulong);
+            if (count == 0) break;
+            foreach (ulong entry in wanted[..count])
+            {
+                if ((entry & populated) != 0 && (filesToo || (entry & file) == 0)) Add(found, at, at + PageRange.PageSize);
+                at += PageRange.PageSize;
+            }
+        }
+        return default;
+    }
+
+    private static void Add(List<PageRange> found, ulong start, ulong end)
+    {
+        if (found.Count > 0 && found[^1].End == start) found[^1] = new PageRange(found[^1].Start, end);
+        else found.Add(new PageRange(start, end));
     }
 
     private static SyscallResult ScanEntries(FileDescriptor pagemap, PageRange range)

@@ -28,6 +28,7 @@ internal static class Ptrace
     public const int PTRACE_EVENT_CLONE = 3;
     public const int PTRACE_EVENT_STOP = 128;
 
+    public const int NT_PRFPREG = 2;
     public const int NT_X86_XSTATE = 0x202;
 
     public const int WNOHANG = 1;

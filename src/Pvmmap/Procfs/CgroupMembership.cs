@@ -36,6 +36,12 @@ internal static class CgroupMembership
         if (!Files.TryWriteText(ScoreFile(pid), wanted.ToString(CultureInfo.InvariantCulture)) && wanted < 0 && present > 0) Files.TryWriteText(ScoreFile(pid), "0");
     }
 
+    /// <summary>Raises oom_score_adj to <paramref name="wanted"/>; everybody may.</summary>
+    public static void Expose(int pid, int wanted)
+    {
+        if (OutOfMemoryScore(pid) is { } present && present < wanted) Files.TryWriteText(ScoreFile(pid), wanted.ToString(CultureInfo.InvariantCulture));
+    }
+
     /// <summary>oom_score_adj: -1000 (never chosen) to 1000. Null if the process is gone.</summary>
     public static int? OutOfMemoryScore(int pid) => int.TryParse(Text(ScoreFile(pid)), CultureInfo.InvariantCulture, out int score) ? score : null;
 

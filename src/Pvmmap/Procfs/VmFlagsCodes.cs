@@ -3,6 +3,53 @@ namespace Pvmmap.Procfs;
 /// <summary>The two-letter codes of show_smap_vma_flags() in fs/proc/task_mmu.c.</summary>
 internal static class VmFlagsCodes
 {
+    private static readonly (string Code, VmFlags Flag)[] s_codes =
+    [
+        ("rd", VmFlags.Read),
+        ("wr", VmFlags.Write),
+        ("ex", VmFlags.Exec),
+        ("sh", VmFlags.Shared),
+        ("mr", VmFlags.MayRead),
+        ("mw", VmFlags.MayWrite),
+        ("me", VmFlags.MayExec),
+        ("ms", VmFlags.MayShare),
+        ("gd", VmFlags.GrowsDown),
+        ("pf", VmFlags.PfnMap),
+        ("lo", VmFlags.Locked),
+        ("lf", VmFlags.LockOnFault),
+        ("io", VmFlags.Io),
+        ("sr", VmFlags.SeqRead),
+        ("rr", VmFlags.RandRead),
+        ("dc", VmFlags.DontCopy),
+        ("de", VmFlags.DontExpand),
+        ("ac", VmFlags.Account),
+        ("nr", VmFlags.NoReserve),
+        ("ht", VmFlags.HugeTlb),
+        ("sf", VmFlags.Sync),
+        ("ar", VmFlags.Arch1),
+        ("wf", VmFlags.WipeOnFork),
+        ("dd", VmFlags.DontDump),
+        ("sd", VmFlags.SoftDirty),
+        ("mm", VmFlags.MixedMap),
+        ("hg", VmFlags.HugePage),
+        ("nh", VmFlags.NoHugePage),
+        ("mg", VmFlags.Mergeable),
+        ("um", VmFlags.UffdMissing),
+        ("uw", VmFlags.UffdWp),
+        ("ui", VmFlags.UffdMinor),
+        ("ss", VmFlags.ShadowStack),
+        ("dp", VmFlags.Droppable),
+        ("sl", VmFlags.Sealed),
+        ("gu", VmFlags.MaybeGuard),
+        ("bt", VmFlags.Bti),
+        ("mt", VmFlags.Mte),
+        ("mp", VmFlags.Mpx),
+        ("dw", VmFlags.DenyWrite),
+        ("nl", VmFlags.NonLinear),
+    ];
+
+    private static readonly Dictionary<int, VmFlags> s_flags = s_codes.ToDictionary(code => (code.Code[0] << 8) | code.Code[1], code => code.Flag);
+
     /// <summary>Parses what follows "VmFlags:", codes with blanks between them.</summary>
     /// <remarks>A code that a newer kernel added sets <see cref="VmFlags.Unknown"/>.</remarks>
     /// <exception cref="FormatException">A word is not two characters long.</exception>
@@ -19,49 +66,8 @@ internal static class VmFlagsCodes
         }
     }
 
-    private static VmFlags Flag(ReadOnlySpan<byte> code) => (code[0] << 8 | code[1]) switch
-    {
-        'r' << 8 | 'd' => VmFlags.Read,
-        'w' << 8 | 'r' => VmFlags.Write,
-        'e' << 8 | 'x' => VmFlags.Exec,
-        's' << 8 | 'h' => VmFlags.Shared,
-        'm' << 8 | 'r' => VmFlags.MayRead,
-        'm' << 8 | 'w' => VmFlags.MayWrite,
-        'm' << 8 | 'e' => VmFlags.MayExec,
-        'm' << 8 | 's' => VmFlags.MayShare,
-        'g' << 8 | 'd' => VmFlags.GrowsDown,
-        'p' << 8 | 'f' => VmFlags.PfnMap,
-        'l' << 8 | 'o' => VmFlags.Locked,
-        'l' << 8 | 'f' => VmFlags.LockOnFault,
-        'i' << 8 | 'o' => VmFlags.Io,
-        's' << 8 | 'r' => VmFlags.SeqRead,
-        'r' << 8 | 'r' => VmFlags.RandRead,
-        'd' << 8 | 'c' => VmFlags.DontCopy,
-        'd' << 8 | 'e' => VmFlags.DontExpand,
-        'a' << 8 | 'c' => VmFlags.Account,
-        'n' << 8 | 'r' => VmFlags.NoReserve,
-        'h' << 8 | 't' => VmFlags.HugeTlb,
-        's' << 8 | 'f' => VmFlags.Sync,
-        'a' << 8 | 'r' => VmFlags.Arch1,
-        'w' << 8 | 'f' => VmFlags.WipeOnFork,
-        'd' << 8 | 'd' => VmFlags.DontDump,
-        's' << 8 | 'd' => VmFlags.SoftDirty,
-        'm' << 8 | 'm' => VmFlags.MixedMap,
-        'h' << 8 | 'g' => VmFlags.HugePage,
-        'n' << 8 | 'h' => VmFlags.NoHugePage,
-        'm' << 8 | 'g' => VmFlags.Mergeable,
-        'u' << 8 | 'm' => VmFlags.UffdMissing,
-        'u' << 8 | 'w' => VmFlags.UffdWp,
-        'u' << 8 | 'i' => VmFlags.UffdMinor,
-        's' << 8 | 's' => VmFlags.ShadowStack,
-        'd' << 8 | 'p' => VmFlags.Droppable,
-        's' << 8 | 'l' => VmFlags.Sealed,
-        'g' << 8 | 'u' => VmFlags.MaybeGuard,
-        'b' << 8 | 't' => VmFlags.Bti,
-        'm' << 8 | 't' => VmFlags.Mte,
-        'm' << 8 | 'p' => VmFlags.Mpx,
-        'd' << 8 | 'w' => VmFlags.DenyWrite,
-        'n' << 8 | 'l' => VmFlags.NonLinear,
-        _ => VmFlags.Unknown,
-    };
+    /// <summary>The codes of flags, with blanks between them, in the kernel's order. A flag that has no code here is left out.</summary>
+    public static string Format(VmFlags flags) => string.Join(' ', s_codes.Where(code => (flags & code.Flag) != 0).Select(code => code.Code));
+
+    private static VmFlags Flag(ReadOnlySpan<byte> code) => s_flags.GetValueOrDefault((code[0] << 8) | code[1], VmFlags.Unknown);
 }

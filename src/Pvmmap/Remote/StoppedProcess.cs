@@ -24,6 +24,9 @@ internal sealed class StoppedProcess : IProcessCalls
     /// <summary>EPERM; the kernel's rule is that of PTRACE_O_SUSPEND_SECCOMP.</summary>
     public const string MayNotSuspendSeccomp = "it is under seccomp, which only a caller may suspend that has CAP_SYS_ADMIN in the first user namespace and is not under seccomp itself";
 
+    // AMX tiles are the largest part that there is; room for as much again.
+    private const int LongestExtendedState = 24 * 1024, LongestFloatingPoint = 512;
+
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan QueuePatience = TimeSpan.FromSeconds(60);
 
@@ -31,6 +34,7 @@ internal sealed class StoppedProcess : IProcessCalls
     private readonly FileDescriptor pidfd;
     private readonly List<int> stopped = [];
     private readonly HashSet<int> repaired = [];
+    private readonly Dictionary<int, (Ptrace.Registers Registers, int StopSignal)> found = [];
     private readonly long stoppedAt;
     private readonly bool[] undo = new bool[Trampoline.UndoEntries];
     private RemoteThread thread = null!;
@@ -150,6 +154,7 @@ internal sealed class StoppedProcess : IProcessCalls
             bool known = status.IsEventStop && requests[(2 * count) + (2 * i) + 1].Result >= 0;
             if (!known && (!candidate.PassOn(status) || !candidate.AwaitEventStop(StopPatience) || candidate.GetRegisters(out registers[i]) != Errno.None)) continue;
             stopped.Add(tids[i]);
+            found[tids[i]] = (registers[i], known && status.StopSignal != Signals.SIGTRAP ? status.StopSignal : 0);
             RepairIfInterrupted(candidate, registers[i]);
             if (thread is null || tids[i] == Pid) thread = candidate;
         }
@@ -307,6 +312,56 @@ internal sealed class StoppedProcess : IProcessCalls
         thread.Instruction = signalFrame?.Instruction ?? BorrowedInstruction.Find(Pid, thread.Saved);
         disturbed = true;
         return thread.Invoke(number, a1, a2, a3, a4, a5, a6);
+    }
+
+    /// <summary>Pages of ours in it, until it goes on.</summary>
+    public PageRange OwnPages => new(trampoline, trampoline + Trampoline.Length);
+
+    /// <summary>The registers that its threads had when they were stopped, in the order of their ids, the leader first. Of a process all of whose threads are stopped.</summary>
+    public unsafe List<ThreadRegisters> ReadThreads()
+    {
+        List<int> tids = [.. stopped.OrderBy(tid => tid == Pid ? 0 : tid)];
+        const int room = LongestExtendedState + LongestFloatingPoint;
+        byte* areas = (byte*)NativeMemory.AllocZeroed((nuint)tids.Count, room);
+        try
+        {
+            Memory.IoVector[] vectors = new Memory.IoVector[2 * tids.Count];
+            TracerRequest[] requests = new TracerRequest[3 * tids.Count];
+            ulong[] masks = new ulong[tids.Count];
+            fixed (Memory.IoVector* vector = vectors)
+            fixed (ulong* mask = masks)
+            {
+                for (int i = 0; i < tids.Count; i++)
+                {
+                    vectors[2 * i] = new() { Base = (ulong)(areas + ((nint)i * room)), Length = LongestFloatingPoint };
+                    vectors[(2 * i) + 1] = new() { Base = vectors[2 * i].Base + LongestFloatingPoint, Length = LongestExtendedState };
+                    requests[3 * i] = TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGSET, tids[i], Ptrace.NT_PRFPREG, (long)(vector + (2 * i)));
+                    requests[(3 * i) + 1] = TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGSET, tids[i], Ptrace.NT_X86_XSTATE, (long)(vector + (2 * i) + 1));
+                    requests[(3 * i) + 2] = TracerProcess.PtraceRequest(Ptrace.PTRACE_GETSIGMASK, tids[i], Signals.MaskBytes, (long)(mask + i));
+                }
+                // One fails for a thread that was killed, or a processor without such registers; those behind it go on.
+                for (int at = 0; at < requests.Length; at++)
+                {
+                    at += tracer.Invoke(requests.AsSpan(at));
+                    if (at < requests.Length && at % 3 < 2) vectors[(2 * (at / 3)) + (at % 3)].Length = 0;
+                }
+            }
+            List<ThreadRegisters> threads = [];
+            for (int i = 0; i < tids.Count; i++)
+            {
+                (Ptrace.Registers registers, int signal) = found[tids[i]];
+                threads.Add(new ThreadRegisters(tids[i], MemoryMarshal.AsBytes(new ReadOnlySpan<Ptrace.Registers>(in registers)).ToArray(),
+                    Bytes(vectors[2 * i]), Bytes(vectors[(2 * i) + 1]), signal, (long)registers.OrigRax >= 0,
+                    tids[i] == thread.Tid && savedMask is { } own ? own : masks[i]));
+            }
+            return threads;
+        }
+        finally
+        {
+            NativeMemory.Free(areas);
+        }
+
+        static byte[] Bytes(Memory.IoVector vector) => new ReadOnlySpan<byte>((void*)vector.Base, (int)vector.Length).ToArray();
     }
 
     public SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0) =>

@@ -3,6 +3,9 @@ namespace Pvmmap.Snapshots;
 /// <summary>What identifies the process, at the instant of the snapshot.</summary>
 public sealed record SnapshotIdentity
 {
+    /// <summary>The kernel's own.</summary>
+    internal const uint DefaultCoreDumpFilter = 0x33;
+
     /// <summary>Process id, in the caller's pid namespace.</summary>
     public required int ProcessId { get; init; }
 
@@ -21,7 +24,7 @@ public sealed record SnapshotIdentity
     /// <summary>Real group id.</summary>
     public uint UserGroupId { get; init; }
 
-    /// <summary>State letter, nice value and flags word of proc_pid_stat(5).</summary>
+    /// <summary>State letter of proc_pid_stat(5), just before the snapshot.</summary>
     public char State { get; init; }
 
     /// <summary>Nice value, -20 to 19.</summary>

@@ -20,27 +20,36 @@ internal static class UserfaultfdProbe
     /// <param name="tracer">Where the ioctls run: in this process a thread that touches the range while it is registered waits, perhaps the very
     /// thread for which a garbage collection waits, and the collector would not let us come back to unregister it.</param>
     /// <param name="plan">What to ask about.</param>
-    public static bool IsGuarded(IProcessCalls source, TracerProcess tracer, SourcePlan plan)
+    public static bool IsGuarded(IProcessCalls source, TracerProcess tracer, SourcePlan plan) =>
+        IsGuarded(source, tracer, plan.AnonymousRuns, plan.Pieces.Where(piece => !piece.IsAnonymous).Select(piece => piece.Range), plan.Range);
+
+    /// <summary>The same for ranges anywhere in the process.</summary>
+    /// <param name="source">As above.</param>
+    /// <param name="tracer">As above.</param>
+    /// <param name="anonymous">Private anonymous memory. There may be holes in a range.</param>
+    /// <param name="others">Memory of other kinds, VMA by VMA.</param>
+    /// <param name="whole">What encloses them all.</param>
+    public static bool IsGuarded(IProcessCalls source, TracerProcess tracer, IEnumerable<PageRange> anonymous, IEnumerable<PageRange> others, PageRange whole)
     {
         // With UFFD_USER_MODE_ONLY a system call on a missing page fails meanwhile: only for a process that stands still.
         SyscallResult opened = Open(source, source is not OwnProcess, out int undo);
         // Out of descriptors, or forbidden, also to say whether there are any: smaps tells the same, slowly.
-        if (opened.Failed) return KernelHasThem && IsRegistered(source, plan);
+        if (opened.Failed) return KernelHasThem && IsRegistered(source, whole);
         try
         {
             SyscallResult taken = source.GetFd((int)opened.Value);
-            if (SentDescriptor.IsNeeded(taken)) return IsRegistered(source, plan);
+            if (SentDescriptor.IsNeeded(taken)) return IsRegistered(source, whole);
             using FileDescriptor here = FileDescriptor.From(taken, "look for a userfaultfd on the source range", source.Pid);
             Errno errno = Userfaultfd.Enable(here, 0, out _);
             if (errno != Errno.None) throw new PvmmapException(errno, "look for a userfaultfd on the source range", source.Pid);
-            foreach (PageRange run in plan.AnonymousRuns)
+            foreach (PageRange run in anonymous)
             {
                 errno = RegisterAndUnregister(here, tracer, run);
                 if (errno == Errno.EBUSY) return true;
                 if (errno != Errno.None) throw new PvmmapException(errno, "look for a userfaultfd on the source range", source.Pid, run);
             }
             // Shared and huge pages can be guarded too; other files cannot (EINVAL), nor what may not be written (EPERM).
-            return plan.Pieces.Any(piece => !piece.IsAnonymous && RegisterAndUnregister(here, tracer, piece.Range) == Errno.EBUSY);
+            return others.Any(range => RegisterAndUnregister(here, tracer, range) == Errno.EBUSY);
         }
         finally
         {
@@ -62,7 +71,7 @@ internal static class UserfaultfdProbe
     // The sysctl is there if the kernel was built with CONFIG_USERFAULTFD (Linux 5.2).
     private static bool KernelHasThem => File.Exists("/proc/sys/vm/unprivileged_userfaultfd");
 
-    private static bool IsRegistered(IProcessCalls source, SourcePlan plan) => Smaps.Read(source.Pid, plan.Range).Exists(entry => (entry.Flags & Registered) != 0);
+    private static bool IsRegistered(IProcessCalls source, PageRange whole) => Smaps.Read(source.Pid, whole).Exists(entry => (entry.Flags & Registered) != 0);
 
     private static SyscallResult Open(IProcessCalls process, bool userModeToo, out int undo)
     {

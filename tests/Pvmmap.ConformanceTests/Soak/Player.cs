@@ -5,7 +5,7 @@ namespace Pvmmap.ConformanceTests.Soak;
 /// <summary>A puppet and what its memory must hold.</summary>
 internal sealed class Player(string name, Puppet puppet, bool mayCall, MemoryModel memory)
 {
-    private readonly ProcessSnapshot _before = mayCall ? ProcessSnapshot.TakeOfCaller(puppet.Pid) : ProcessSnapshot.TakeAtRest(puppet.Pid);
+    private readonly ProcessRecord _before = mayCall ? ProcessRecord.TakeOfCaller(puppet.Pid) : ProcessRecord.TakeAtRest(puppet.Pid);
 
     public Puppet Puppet => puppet;
 

@@ -52,7 +52,7 @@ public sealed class Attempt
     /// <returns><see cref="Errno.None"/> or <paramref name="refusal"/>; any other errno fails the test.</returns>
     public Errno Make(Errno refusal)
     {
-        ProcessSnapshot source = Snapshot(Source), target = Snapshot(Target);
+        ProcessRecord source = Snapshot(Source), target = Snapshot(Target);
         (Result, Errno errno) = _call(this);
         if (errno == Errno.None) AssertDone(source, target);
         else
@@ -63,10 +63,10 @@ public sealed class Attempt
         return errno;
     }
 
-    private ProcessSnapshot Snapshot(Puppet puppet) =>
-        puppet == Caller ? ProcessSnapshot.TakeOfCaller(puppet.Pid) : ProcessSnapshot.TakeAtRest(puppet.Pid);
+    private ProcessRecord Snapshot(Puppet puppet) =>
+        puppet == Caller ? ProcessRecord.TakeOfCaller(puppet.Pid) : ProcessRecord.TakeAtRest(puppet.Pid);
 
-    private void AssertAsBefore(ProcessSnapshot source, ProcessSnapshot target)
+    private void AssertAsBefore(ProcessRecord source, ProcessRecord target)
     {
         source.AssertUnchanged();
         target.AssertUnchanged();
@@ -74,7 +74,7 @@ public sealed class Attempt
         if (Place != 0) Target.AssertContent(Place - Page, Length + 2 * Page, PlaceSeed);
     }
 
-    private void AssertDone(ProcessSnapshot source, ProcessSnapshot target)
+    private void AssertDone(ProcessRecord source, ProcessRecord target)
     {
         Target.AssertContent(Result, Length, SourceSeed, firstPage: 1);
         target.AssertUnchanged(new PageRange(Result, Result + Length));

@@ -1,9 +1,11 @@
+using Pvmmap.Snapshots;
+
 namespace Pvmmap.ConformanceTests.Stage;
 
-/// <summary>Looks for holders, guardians and tracers of this run that are still alive. Other runs on the machine have theirs.</summary>
+/// <summary>Looks for holders, guardians, tracers and keepers of snapshots of this run that are still alive. Other runs on the machine have theirs.</summary>
 internal static class Leftovers
 {
-    private static readonly string[] s_names = ["pvmmap-holder", "pvmmap-guardian", "pvmmap-sentinel", "pvmmap-tracer"];
+    private static readonly string[] s_names = ["pvmmap-holder", "pvmmap-guardian", "pvmmap-sentinel", "pvmmap-tracer", "pvmmap-snapshot"];
 
     /// <summary>Fails unless all of them are gone before long.</summary>
     public static void AssertNone(Theatre theatre, IReadOnlyCollection<Duplication> duplications, int seconds = 20)
@@ -30,6 +32,10 @@ internal static class Leftovers
         {
             if (everybody.Contains(running.SourcePid) || everybody.Contains(running.TargetPid))
                 found.Add($"fill {running.SourcePid} -> {running.TargetPid} by {running.HolderPid} ({running.State})");
+        }
+        foreach (SnapshotListing snapshot in ProcessSnapshot.Running())
+        {
+            if (everybody.Contains(snapshot.ProcessId)) found.Add($"snapshot of {snapshot.ProcessId} in {snapshot.KeeperPid}");
         }
         foreach (int pid in ProcessStatus.All())
         {

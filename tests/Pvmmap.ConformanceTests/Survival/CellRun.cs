@@ -20,7 +20,7 @@ internal sealed partial class CellRun : IDisposable
     private readonly Puppet? _source, _target;
 
     /// <summary>With the range, and without.</summary>
-    private readonly (ProcessSnapshot Whole, ProcessSnapshot Others) _sourceBefore, _targetBefore;
+    private readonly (ProcessRecord Whole, ProcessRecord Others) _sourceBefore, _targetBefore;
     private readonly HashSet<string> _marks = [];
 
     /// <summary>The namespaces, held open: a number that is free is given to the next one.</summary>
@@ -38,8 +38,8 @@ internal sealed partial class CellRun : IDisposable
         _cell = cell;
         if (cell.Way != Way.Push) _source = MakeSource();
         if (cell.Way != Way.Pull) _target = MakeTarget();
-        if (_source is not null) _sourceBefore = (ProcessSnapshot.TakeAtRest(_source.Pid), ProcessSnapshot.Take(_source.Pid, SourceRange));
-        if (_target is not null) _targetBefore = (ProcessSnapshot.TakeAtRest(_target.Pid), ProcessSnapshot.Take(_target.Pid, FixedRange));
+        if (_source is not null) _sourceBefore = (ProcessRecord.TakeAtRest(_source.Pid), ProcessRecord.Take(_source.Pid, SourceRange));
+        if (_target is not null) _targetBefore = (ProcessRecord.TakeAtRest(_target.Pid), ProcessRecord.Take(_target.Pid, FixedRange));
         _arguments =
         [
             theatre.Door, $"{_source?.Pid ?? 0}", $"{_target?.Pid ?? 0}", $"0x{SourceAddress:x}", $"{_cell.Pages}", $"{cell.Pieces}",
@@ -378,10 +378,10 @@ internal sealed partial class CellRun : IDisposable
         return seen.Zero + seen.Wrong > 0 ? Bad($"the target's child has {seen}") : null;
     }
 
-    private string Difference(ProcessSnapshot before, params PageRange[] except)
+    private string Difference(ProcessRecord before, params PageRange[] except)
     {
         string difference = "";
-        Eventually.Becomes(() => (difference = before.Difference(ProcessSnapshot.Take(before.Pid, except))).Length == 0 || IsChildAlone(difference), seconds: 3);
+        Eventually.Becomes(() => (difference = before.Difference(ProcessRecord.Take(before.Pid, except))).Length == 0 || IsChildAlone(difference), seconds: 3);
         return IsChildAlone(difference) ? "" : difference;
     }
 

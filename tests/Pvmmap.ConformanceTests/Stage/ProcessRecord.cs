@@ -6,7 +6,7 @@ namespace Pvmmap.ConformanceTests.Stage;
 /// What others can see of a process, as lines of text: maps and VmFlags outside given ranges, descriptors, children, limits, credentials,
 /// and of each thread its name, signal masks, pending signals and, where it sleeps, its system call, stack pointer and instruction pointer.
 /// </summary>
-internal sealed class ProcessSnapshot
+internal sealed class ProcessRecord
 {
     private const string Running = "running";
     private const int ManyMaps = 10_000;
@@ -25,7 +25,7 @@ internal sealed class ProcessSnapshot
     private readonly PageRange[] _except;
     private readonly List<Vma> _maps;
 
-    private ProcessSnapshot(int pid, PageRange[] except, bool callers)
+    private ProcessRecord(int pid, PageRange[] except, bool callers)
     {
         (Pid, _except, _callers) = (pid, except, callers);
         _maps = callers ? [] : Smaps.ReadMaps(pid) is { Count: > ManyMaps } many ? many : Smaps.Read(pid);
@@ -44,15 +44,15 @@ internal sealed class ProcessSnapshot
     public int Pid { get; }
 
     /// <summary>As <see cref="Take"/>, once the threads that go to sleep after an answer are asleep.</summary>
-    public static ProcessSnapshot TakeAtRest(int pid, params IEnumerable<PageRange> except) => AtRest(() => Take(pid, except));
+    public static ProcessRecord TakeAtRest(int pid, params IEnumerable<PageRange> except) => AtRest(() => Take(pid, except));
 
     /// <summary>Of a process that makes the call: the heap and the threads of the library's runtime are its own business.</summary>
-    public static ProcessSnapshot TakeOfCaller(int pid) => AtRest(() => new ProcessSnapshot(pid, [], callers: true));
+    public static ProcessRecord TakeOfCaller(int pid) => AtRest(() => new ProcessRecord(pid, [], callers: true));
 
-    public static ProcessSnapshot Take(int pid, params IEnumerable<PageRange> except) => new(pid, [.. except], callers: false);
+    public static ProcessRecord Take(int pid, params IEnumerable<PageRange> except) => new(pid, [.. except], callers: false);
 
     /// <summary>Each fact that is another, one a line; empty when nothing changed.</summary>
-    public string Difference(ProcessSnapshot later)
+    public string Difference(ProcessRecord later)
     {
         PageRange[] except = [.. _except, .. later._except];
         bool sameMaps = _maps.Count == later._maps.Count && _maps.Zip(later._maps).All(pair => pair.First.Range == pair.Second.Range
@@ -72,13 +72,13 @@ internal sealed class ProcessSnapshot
     {
         PageRange[] ranges = [.. except];
         string difference = "";
-        if (!Eventually.Becomes(() => (difference = Difference(new ProcessSnapshot(Pid, ranges, _callers))).Length == 0, seconds: 3))
+        if (!Eventually.Becomes(() => (difference = Difference(new ProcessRecord(Pid, ranges, _callers))).Length == 0, seconds: 3))
             Assert.Fail($"process {Pid} is not as it was:\n{difference}");
     }
 
-    private static ProcessSnapshot AtRest(Func<ProcessSnapshot> take)
+    private static ProcessRecord AtRest(Func<ProcessRecord> take)
     {
-        ProcessSnapshot? snapshot = null;
+        ProcessRecord? snapshot = null;
         Eventually.Becomes(() => !(snapshot = take())._facts.ContainsValue(Running), seconds: 1);
         return snapshot!;
     }

@@ -1,0 +1,333 @@
+using System.Globalization;
+using Pvmmap.ConformanceTests.Stage;
+using Pvmmap.Snapshots;
+
+namespace Pvmmap.ConformanceTests;
+
+/// <summary>A process captured at one instant and read at leisure.</summary>
+public sealed class SnapshotTests(Theatre theatre) : Scene(theatre)
+{
+    [Fact]
+    public void Every_kind_of_memory_is_as_it_was()
+    {
+        Borrow(new HugePages(16));
+        Puppet source = NewPuppet();
+        Assortment all = new(source, Theatre.NewFolder($"files-{Guid.NewGuid():N}"));
+        byte[]?[] before = ReadPages(source.Pid, all.Start, all.Length);
+        List<Vma> maps = Smaps.Within(source.Pid, all.Start, all.Length);
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
+        foreach (Vma vma in maps)
+        {
+            SnapshotRange range = Assert.Single(snapshot.Ranges, range => range.Range == vma.Range);
+            Assert.Equal(vma.Permissions, range.Permissions);
+            Assert.Equal(vma.Name, range.Name);
+            Assert.Equal(vma.Flags.Split(' ').Order(), range.Flags.Split(' ').Order());
+            Assert.NotEqual(SnapshotContent.Absent, range.Content);
+        }
+        Assert.Equal(maps.Select(vma => vma.Range), Smaps.Within(source.Pid, all.Start, all.Length).Select(vma => vma.Range));
+        Assert.Equal(maps.Select(vma => vma.Flags), Smaps.Within(source.Pid, all.Start, all.Length).Select(vma => vma.Flags));
+        // everything that can be written is overwritten: the shared memory too
+        foreach (Vma vma in maps.Where(vma => vma.Permissions.StartsWith("rw", StringComparison.Ordinal)))
+        {
+            for (ulong at = vma.Range.Start; at < vma.Range.End; at += Page)
+            {
+                if (before[(at - all.Start) / Page] is not null) source.Write(at, "overwritten"u8);
+            }
+        }
+        byte[] page = new byte[Page];
+        for (int i = 0; i < before.Length; i++)
+        {
+            ulong at = all.Start + ((ulong)i * Page);
+            if (before[i] is not { } expected)
+            {
+                Assert.True(snapshot.ReadSome(at, page) == 0, $"page {i} of {before.Length} can be read");
+                Assert.Equal(Errno.EFAULT, Assert.Throws<PvmmapException>(() => snapshot.Read(at, new byte[8])).Errno);
+                continue;
+            }
+            snapshot.Read(at, page);
+            Assert.True(page.AsSpan().SequenceEqual(expected), $"page {i} of {before.Length} differs: {maps.Find(vma => vma.Range.Contains(new PageRange(at, at + Page)))}");
+        }
+    }
+
+    [Fact]
+    public void The_whole_process_can_be_read_and_is_as_found()
+    {
+        Puppet source = NewPuppet();
+        ulong at = source.MapFilled(16 * MiB, 1);
+        source.StartIdlers(5);
+        ProcessRecord before = ProcessRecord.TakeAtRest(source.Pid);
+        using (ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid))
+        {
+            Assert.Equal(source.Pid, snapshot.Identity.ProcessId);
+            Assert.Equal("puppet", snapshot.Identity.Name);
+            Assert.EndsWith("puppet", snapshot.Identity.Executable, StringComparison.Ordinal);
+            Assert.Equal([Theatre.Program("puppet"), Theatre.Door], snapshot.Identity.CommandLine);
+            Assert.Equal(File.ReadAllBytes($"/proc/{source.Pid}/auxv"), snapshot.AuxiliaryVector.ToArray());
+            Assert.Equal(Directory.GetFileSystemEntries($"/proc/{source.Pid}/fd").Select(path => new FileInfo(path).LinkTarget).Order(), snapshot.Descriptors.Select(fd => fd.Target).Order());
+            Assert.Equal(Smaps.ReadMaps(source.Pid).Select(vma => (vma.Range, vma.Permissions, vma.Name)), snapshot.Ranges.Select(range => (range.Range, range.Permissions, range.Name)));
+            Assert.Equal(6, snapshot.Threads.Count);
+            Assert.Equal(source.Pid, snapshot.Threads[0].ThreadId);
+            foreach (SnapshotThread thread in snapshot.Threads)
+            {
+                // number, six arguments, stack pointer, instruction pointer
+                string[] call = File.ReadAllText($"/proc/{source.Pid}/task/{thread.ThreadId}/syscall").Split(' ', '\n');
+                Assert.Equal(Hex(call[7]), BitConverter.ToUInt64(thread.GeneralRegisters.Span[(19 * 8)..]));
+                Assert.Equal(Hex(call[8]), BitConverter.ToUInt64(thread.GeneralRegisters.Span[(16 * 8)..]));
+                Assert.Equal(512, thread.FloatingPointRegisters.Length);
+                Assert.InRange(thread.ExtendedState.Length, 576, 24 * 1024);
+                Assert.Equal('S', thread.State);
+            }
+            source.Fill(at, 16 * MiB, 2);
+            AssertHolds(snapshot, at, 16 * MiB, 1);
+            byte[] everything = new byte[1 << 20];
+            foreach (SnapshotRange range in snapshot.Ranges.Where(range => range.Content != SnapshotContent.Absent))
+            {
+                using Stream stream = snapshot.OpenRead(range.Range.Start, range.Range.Length);
+                ulong read = 0;
+                // a mapping may be longer than its file
+                for (int got; read < range.Range.Length && (got = snapshot.ReadSome(range.Range.Start + read, everything)) > 0; read += (ulong)Math.Min((ulong)got, range.Range.Length - read)) { }
+                Assert.True(read == range.Range.Length, $"{range} {range.Flags}: {read} bytes of {range.Range.Length}");
+                Assert.Equal((long)range.Range.Length, stream.Length);
+            }
+            source.Fill(at, 16 * MiB, 1);
+        }
+        before.AssertUnchanged();
+        Assert.Equal("", source.Awake());
+
+        static ulong Hex(string text) => ulong.Parse(text.AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    }
+
+    [Fact]
+    public void Writers_meet_one_instant()
+    {
+        Puppet source = NewPuppet();
+        ulong baton = source.MapFilled(32 * MiB, 1);
+        source.Write(baton, new byte[Page]);
+        source.Write(baton + 32 * MiB - Page, new byte[Page]);
+        source.StartRelay(baton, baton + 32 * MiB - Page);
+        ulong last = 0;
+        for (int i = 0; i < 100; i++)
+        {
+            using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
+            byte[] low = new byte[Page], high = new byte[Page];
+            snapshot.Read(baton, low);
+            snapshot.Read(baton + 32 * MiB - Page, high);
+            ulong counted = BitConverter.ToUInt64(low), followed = BitConverter.ToUInt64(high), back = BitConverter.ToUInt64(low, 512);
+            Assert.True(followed <= counted && back <= followed && counted >= last, $"{counted}, {followed}, {back} after {last}");
+            last = counted;
+        }
+        Assert.True(last > 0);
+    }
+
+    [Fact]
+    public void Untouched_pages_cost_nothing_and_only_what_is_wanted_is_kept()
+    {
+        Puppet source = NewPuppet();
+        ulong sparse = source.Map(256 * MiB), other = source.MapFilled(64 * MiB, 3), shared = source.Map(64 * MiB, flags: MapFlags.Shared);
+        for (ulong at = sparse; at < sparse + 256 * MiB; at += 16 * MiB) source.Fill(at, Page, 1);
+        source.Fill(shared + 8 * MiB, MiB, 2);
+        ulong before = Rss(source.Pid);
+        using (ProcessSnapshot whole = ProcessSnapshot.Capture(source.Pid))
+        {
+            Assert.Equal(16, whole.Populated(new PageRange(sparse, sparse + 256 * MiB)).Count);
+            Assert.Equal(MiB, whole.Populated(new PageRange(shared, shared + 64 * MiB)).Aggregate(0UL, (sum, range) => sum + range.Length));
+            byte[] page = new byte[Page];
+            whole.Read(sparse + Page, page);
+            Assert.Equal(new byte[Page], page);
+            Assert.InRange(Rss(whole.KeeperPid), 60 * MiB, before + 8 * MiB);
+        }
+        using (ProcessSnapshot part = ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { Ranges = [new PageRange(sparse, sparse + 256 * MiB), new PageRange(other, other + MiB)] }))
+        {
+            AssertHolds(part, other, MiB, 3);
+            Assert.Equal(Errno.EFAULT, Assert.Throws<PvmmapException>(() => part.Read(shared, new byte[1])).Errno);
+            Assert.InRange(Rss(part.KeeperPid), MiB, 4 * MiB);
+            Assert.All(part.Ranges, range => Assert.True(range.Range.Start >= Math.Min(sparse, other)));
+        }
+        // nothing of the shared memory was touched by reading it
+        Assert.InRange(Rss(source.Pid), before - MiB, before + MiB);
+    }
+
+    [Fact]
+    public void Shared_memory_can_be_limited_or_left_out()
+    {
+        Puppet source = NewPuppet();
+        ulong shared = source.Map(8 * MiB, flags: MapFlags.Shared);
+        source.Fill(shared, 8 * MiB, 2);
+        PvmmapException exception = Assert.Throws<PvmmapException>(() => ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { MaximumSharedBytes = 4 * MiB }));
+        Assert.Equal(Errno.EFBIG, exception.Errno);
+        source.AssertContent(shared, 8 * MiB, 2);
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { SharedMemory = false });
+        exception = Assert.Throws<PvmmapException>(() => snapshot.Read(shared, new byte[1]));
+        Assert.Contains("left out", exception.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_detached_snapshot_can_be_opened_by_another_process()
+    {
+        Puppet source = NewPuppet();
+        ulong at = source.MapFilled(4 * MiB, 1), shared = source.Map(MiB, flags: MapFlags.Shared);
+        source.Fill(shared, MiB, 5);
+        int keeper;
+        using (ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid))
+        {
+            keeper = snapshot.KeeperPid;
+            SnapshotListing listed = Assert.Single(ProcessSnapshot.Running(), listing => listing.KeeperPid == keeper);
+            Assert.Equal((source.Pid, Environment.ProcessId, "puppet"), (listed.ProcessId, listed.OwnerPid, listed.Name));
+            Assert.Equal(Errno.EBUSY, Assert.Throws<PvmmapException>(() => ProcessSnapshot.Open(keeper)).Errno);
+            snapshot.Detach();
+        }
+        source.Fill(at, 4 * MiB, 2);
+        source.Fill(shared, MiB, 6);
+        Assert.Equal(0, Assert.Single(ProcessSnapshot.Running(), listing => listing.KeeperPid == keeper).OwnerPid);
+        using ProcessSnapshot opened = ProcessSnapshot.Open(keeper);
+        AssertHolds(opened, at, 4 * MiB, 1);
+        AssertHolds(opened, shared, MiB, 5);
+        Assert.Single(opened.Threads);
+        opened.Release();
+        Assert.DoesNotContain(ProcessSnapshot.Running(), listing => listing.KeeperPid == keeper);
+        Assert.Equal(Errno.ESRCH, Assert.Throws<PvmmapException>(() => ProcessSnapshot.Open(keeper)).Errno);
+        Assert.Equal(Errno.EINVAL, Assert.Throws<PvmmapException>(() => ProcessSnapshot.Open(source.Pid)).Errno);
+    }
+
+    [Fact]
+    public void It_outlives_the_process_and_says_when_its_keeper_was_killed()
+    {
+        Puppet source = NewPuppet();
+        ulong at = source.MapFilled(4 * MiB, 1);
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
+        source.Kill();
+        AssertHolds(snapshot, at, 4 * MiB, 1);
+        Libc.Kill(snapshot.KeeperPid, 9);
+        Eventually.Holds(() => !ProcessStatus.IsAlive(snapshot.KeeperPid), "the keeper is gone");
+        Assert.Equal(Errno.EAGAIN, Assert.Throws<PvmmapException>(() => snapshot.Read(at, new byte[1])).Errno);
+        Assert.Equal(Errno.EAGAIN, Assert.Throws<PvmmapException>(() => snapshot.Populated(new PageRange(at, at + MiB))).Errno);
+    }
+
+    [Fact]
+    public void A_range_can_be_mapped_into_a_live_process()
+    {
+        Puppet source = NewPuppet(), debugger = NewPuppet();
+        ulong at = source.MapFilled(8 * MiB, 1), shared = source.Map(MiB, flags: MapFlags.Shared);
+        source.Fill(shared, MiB, 5);
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
+        source.Fill(at, 8 * MiB, 2);
+        source.Fill(shared, MiB, 6);
+        foreach (AddressSpace target in new AddressSpace[] { debugger, Own })
+        {
+            MmapResult result = snapshot.MapInto(target.Pid, at, 8 * MiB);
+            Remember(result, target);
+            target.AssertContent(result.Address, 8 * MiB, 1);
+            AssertCompletes(result);
+            target.Fill(result.Address, MiB, 9);
+            MmapResult second = snapshot.MapInto(target.Pid, shared, MiB);
+            Remember(second, target);
+            target.AssertContent(second.Address, MiB, 5);
+            AssertCompletes(second);
+        }
+        AssertHolds(snapshot, at, 8 * MiB, 1);
+        AssertHolds(snapshot, shared, MiB, 5);
+        Assert.Equal(Errno.EINVAL, Assert.Throws<PvmmapException>(() => snapshot.MapInto(debugger.Pid, at, MiB, flags: MmapFlags.Move)).Errno);
+        ulong vvar = snapshot.Ranges.Single(range => range.Name == "[vvar]").Range.Start;
+        Assert.Equal(Errno.EFAULT, Assert.Throws<PvmmapException>(() => snapshot.MapInto(debugger.Pid, vvar, Page)).Errno);
+    }
+
+    [Fact]
+    public void A_confined_process_is_captured_and_kept_standing_still()
+    {
+        Puppet source = NewPuppet();
+        ulong at = source.MapFilled(8 * MiB, 1);
+        Seccomp.Confine(source);
+        using (ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid))
+        {
+            source.Fill(at, 8 * MiB, 2);
+            AssertHolds(snapshot, at, 8 * MiB, 1);
+            Assert.NotEmpty(snapshot.Notes);
+            Assert.Equal(Errno.EOPNOTSUPP, Assert.Throws<PvmmapException>(snapshot.Detach).Errno);
+            Assert.Equal(Errno.EOPNOTSUPP, Assert.Throws<PvmmapException>(() => snapshot.MapInto(Own.Pid, at, MiB)).Errno);
+        }
+        source.AssertContent(at, 8 * MiB, 2);
+    }
+
+    [Fact]
+    public void A_range_still_being_filled_is_completed_first()
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(64 * MiB, 1);
+        MmapResult result = Call(source, target, at, 64 * MiB, flags: MmapFlags.Lazy);
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(target.Pid);
+        AssertHolds(snapshot, result.Address, 64 * MiB, 1);
+        AssertCompletes(result);
+    }
+
+    [Fact]
+    public void What_cannot_be_captured_is_refused()
+    {
+        Puppet source = NewPuppet();
+        AssertRefused(Errno.EINVAL, Environment.ProcessId);
+        AssertRefused(Errno.EINVAL, 2);
+        AssertRefused(Errno.ESRCH, 999_999_999);
+        Assert.Equal(Errno.EINVAL, Assert.Throws<PvmmapException>(() => ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { Ranges = [] })).Errno);
+        Assert.Equal(Errno.EINVAL, Assert.Throws<PvmmapException>(() => ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { Ranges = [new PageRange(Page, Page)] })).Errno);
+
+        static void AssertRefused(Errno errno, int pid) => Assert.Equal(errno, Assert.Throws<PvmmapException>(() => ProcessSnapshot.Capture(pid)).Errno);
+    }
+
+    [Fact]
+    public void The_own_memory_while_it_is_written()
+    {
+        ulong at = Map(Own, 64 * MiB), other = Map(Own, 8 * MiB);
+        Own.Fill(at, 64 * MiB, 1);
+        Own.Fill(other, 8 * MiB, 2);
+        // withheld from a fork: the content arrives like any other
+        Own.Must(Own.Advise(other, 4 * MiB, Madv.DontFork), "madvise");
+        Own.Must(Own.Advise(other + 4 * MiB, 4 * MiB, Madv.WipeOnFork), "madvise");
+        using (ProcessSnapshot snapshot = ProcessSnapshot.CaptureSelf(new PageRange(at, at + 64 * MiB), new PageRange(other, other + 8 * MiB)))
+        {
+            Own.Fill(at, 64 * MiB, 3);
+            Own.Fill(other, 8 * MiB, 4);
+            AssertHolds(snapshot, at, 64 * MiB, 1);
+            AssertHolds(snapshot, other, 8 * MiB, 2);
+            Assert.InRange(Rss(snapshot.KeeperPid), 72 * MiB, 80 * MiB);
+            Assert.Empty(snapshot.Threads);
+        }
+        Assert.Contains("dc", Smaps.Within(Own.Pid, other, Page)[0].Flags, StringComparison.Ordinal);
+        Assert.Contains("wf", Smaps.Within(Own.Pid, other + 4 * MiB, Page)[0].Flags, StringComparison.Ordinal);
+        ulong shared = Map(Own, MiB, flags: MapFlags.Shared);
+        Assert.Equal(Errno.EOPNOTSUPP, Assert.Throws<PvmmapException>(() => ProcessSnapshot.CaptureSelf(new PageRange(shared, shared + MiB))).Errno);
+        Assert.Equal(Errno.EFAULT, Assert.Throws<PvmmapException>(() => ProcessSnapshot.CaptureSelf(new PageRange(Page, 2 * Page))).Errno);
+    }
+
+    private static byte[]?[] ReadPages(int pid, ulong start, ulong length)
+    {
+        using FileStream memory = new($"/proc/{pid}/mem", FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
+        byte[]?[] pages = new byte[length / Page][];
+        for (int i = 0; i < pages.Length; i++)
+        {
+            byte[] page = new byte[Page];
+            try
+            {
+                memory.Position = (long)(start + ((ulong)i * Page));
+                memory.ReadExactly(page);
+                pages[i] = page;
+            }
+            catch (IOException)
+            {
+                pages[i] = null;
+            }
+        }
+        return pages;
+    }
+
+    private static unsafe void AssertHolds(ProcessSnapshot snapshot, ulong address, ulong length, ulong seed)
+    {
+        byte[] content = new byte[length];
+        snapshot.Read(address, content);
+        fixed (byte* here = content)
+        {
+            Census seen = Pattern.Examine((ulong)here, length, seed, 0, 1);
+            Assert.True(seen.Good == length / Page, $"0x{address:x} + {length} of the snapshot should hold seed {seed}: {seen}");
+        }
+    }
+
+    private static ulong Rss(int pid) => ulong.Parse(File.ReadLines($"/proc/{pid}/status").First(line => line.StartsWith("VmRSS", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture) * 1024;
+}
