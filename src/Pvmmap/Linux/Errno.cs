@@ -21,14 +21,17 @@ public enum Errno
     EBUSY = 16,
     EEXIST = 17,
     ENODEV = 19,
+    EISDIR = 21,
     EINVAL = 22,
     ENFILE = 23,
     EMFILE = 24,
     ENOTTY = 25,
+    EFBIG = 27,
     ENOSPC = 28,
     EPIPE = 32,
     ENOSYS = 38,
     EOPNOTSUPP = 95,
     ETIMEDOUT = 110,
+    EDQUOT = 122,
 #pragma warning restore CS1591
 }

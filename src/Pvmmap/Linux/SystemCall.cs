@@ -29,6 +29,7 @@ internal static partial class SystemCall
     public static int SYS_rt_sigreturn => Processor.IsArm64 ? Arm64SystemCalls.SYS_rt_sigreturn : X64SystemCalls.SYS_rt_sigreturn;
     public static int SYS_ioctl => Processor.IsArm64 ? Arm64SystemCalls.SYS_ioctl : X64SystemCalls.SYS_ioctl;
     public static int SYS_pread64 => Processor.IsArm64 ? Arm64SystemCalls.SYS_pread64 : X64SystemCalls.SYS_pread64;
+    public static int SYS_pwrite64 => Processor.IsArm64 ? Arm64SystemCalls.SYS_pwrite64 : X64SystemCalls.SYS_pwrite64;
     public static int SYS_readv => Processor.IsArm64 ? Arm64SystemCalls.SYS_readv : X64SystemCalls.SYS_readv;
     public static int SYS_writev => Processor.IsArm64 ? Arm64SystemCalls.SYS_writev : X64SystemCalls.SYS_writev;
     public static int SYS_mremap => Processor.IsArm64 ? Arm64SystemCalls.SYS_mremap : X64SystemCalls.SYS_mremap;
@@ -62,6 +63,7 @@ internal static partial class SystemCall
     public static int SYS_mbind => Processor.IsArm64 ? Arm64SystemCalls.SYS_mbind : X64SystemCalls.SYS_mbind;
     public static int SYS_set_mempolicy => Processor.IsArm64 ? Arm64SystemCalls.SYS_set_mempolicy : X64SystemCalls.SYS_set_mempolicy;
     public static int SYS_openat => Processor.IsArm64 ? Arm64SystemCalls.SYS_openat : X64SystemCalls.SYS_openat;
+    public static int SYS_linkat => Processor.IsArm64 ? Arm64SystemCalls.SYS_linkat : X64SystemCalls.SYS_linkat;
     public static int SYS_readlinkat => Processor.IsArm64 ? Arm64SystemCalls.SYS_readlinkat : X64SystemCalls.SYS_readlinkat;
     public static int SYS_epoll_pwait => Processor.IsArm64 ? Arm64SystemCalls.SYS_epoll_pwait : X64SystemCalls.SYS_epoll_pwait;
     public static int SYS_accept4 => Processor.IsArm64 ? Arm64SystemCalls.SYS_accept4 : X64SystemCalls.SYS_accept4;

@@ -7,6 +7,7 @@ internal static class Arm64SystemCalls
     public const int SYS_epoll_pwait = 22;
     public const int SYS_fcntl = 25;
     public const int SYS_ioctl = 29;
+    public const int SYS_linkat = 37;
     public const int SYS_ftruncate = 46;
     public const int SYS_openat = 56;
     public const int SYS_close = 57;
@@ -15,6 +16,7 @@ internal static class Arm64SystemCalls
     public const int SYS_readv = 65;
     public const int SYS_writev = 66;
     public const int SYS_pread64 = 67;
+    public const int SYS_pwrite64 = 68;
     public const int SYS_readlinkat = 78;
     public const int SYS_futex = 98;
     public const int SYS_ptrace = 117;

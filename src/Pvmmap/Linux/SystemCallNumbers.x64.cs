@@ -13,6 +13,7 @@ internal static class X64SystemCalls
     public const int SYS_rt_sigreturn = 15;
     public const int SYS_ioctl = 16;
     public const int SYS_pread64 = 17;
+    public const int SYS_pwrite64 = 18;
     public const int SYS_readv = 19;
     public const int SYS_writev = 20;
     public const int SYS_mremap = 25;
@@ -47,6 +48,7 @@ internal static class X64SystemCalls
     public const int SYS_mbind = 237;
     public const int SYS_set_mempolicy = 238;
     public const int SYS_openat = 257;
+    public const int SYS_linkat = 265;
     public const int SYS_readlinkat = 267;
     public const int SYS_epoll_pwait = 281;
     public const int SYS_accept4 = 288;
