@@ -5,6 +5,7 @@ using Xunit;
 namespace Pvmmap.Tests.Snapshots;
 
 /// <summary>The core file, read by the book.</summary>
+[System.Runtime.Versioning.SupportedOSPlatform("linux")]
 public sealed class CoreDumpTests
 {
     private const ulong At = 0x7f0000000000, Page = FakeCoreSource.Page;

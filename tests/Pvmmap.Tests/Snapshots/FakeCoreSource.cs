@@ -93,7 +93,7 @@ internal sealed class FakeCoreSource : ICoreSource
     public IEnumerable<PageRange> Populated(PageRange range)
     {
         PageRange? run = null;
-        foreach (ulong page in _pages.Keys.Concat(_unreadable).Where(page => range.Start <= page && page < range.End).Order())
+        foreach (ulong page in _pages.Keys.Union(_unreadable).Where(page => range.Start <= page && page < range.End).Order())
         {
             if (run is { } r && r.End == page) run = new(r.Start, page + Page);
             else
