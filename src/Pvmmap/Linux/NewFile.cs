@@ -83,7 +83,7 @@ internal sealed class NewFile : IDisposable
 
     private static PvmmapException Failure(Errno errno, string path) => new(errno, $"write {path}", hint: errno switch
     {
-        Errno.EEXIST => "it is there already; choose another name, or have it replaced",
+        Errno.EEXIST => "it is there already; choose another name, or have it replaced (--force)",
         Errno.ENOENT => "there is no such folder",
         Errno.EACCES or Errno.EPERM => "the caller may not write there",
         Errno.ENOSPC => "no space is left there; free some or write elsewhere",

@@ -50,10 +50,21 @@ public static class CoreDump
         return Write(new SnapshotCoreSource(snapshot), path, options ?? new(), progress, cancellation);
     }
 
+    /// <summary>Into a file that was begun before the snapshot was taken.</summary>
+    internal static CoreDumpResult Write(
+        ProcessSnapshot snapshot, NewFile file, CoreDumpOptions options, IProgress<CoreDumpProgress>? progress, CancellationToken cancellation) =>
+        Write(new SnapshotCoreSource(snapshot), file, options, progress, cancellation);
+
     internal static CoreDumpResult Write(
         ICoreSource source, string path, CoreDumpOptions options, IProgress<CoreDumpProgress>? progress, CancellationToken cancellation, bool unnamed = true)
     {
         using NewFile file = NewFile.Begin(path, options.Overwrite, unnamed);
+        return Write(source, file, options, progress, cancellation);
+    }
+
+    private static CoreDumpResult Write(
+        ICoreSource source, NewFile file, CoreDumpOptions options, IProgress<CoreDumpProgress>? progress, CancellationToken cancellation)
+    {
         CoreDumpResult result;
         if (options.Encoding is null)
         {

@@ -9,7 +9,7 @@ public sealed record CoreDumpOptions
     /// <summary>Memory that the process excluded with madvise(MADV_DONTDUMP) too.</summary>
     public bool IncludeDontDump { get; init; }
 
-    /// <summary>Made into what is written to a file: takes the file, gives the stream that is written to and disposed of at the end. For compression.</summary>
+    /// <summary>Made into what is written to a file: takes the file's stream, which must be left open, and gives the one to write to. For compression.</summary>
     public Func<Stream, Stream>? Encoding { get; init; }
 
     /// <summary>A file of that name is replaced, in one step at the end.</summary>
