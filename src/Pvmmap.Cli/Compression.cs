@@ -1,6 +1,7 @@
 using System.CommandLine.Parsing;
 using System.IO.Compression;
 using ZstdSharp;
+using ZstdSharp.Unsafe;
 
 namespace Pvmmap.Cli;
 
@@ -15,8 +16,8 @@ internal enum Compression
 /// <summary>What each <see cref="Compression"/> is called, and what it does.</summary>
 internal static class CompressionKinds
 {
-    // The fastest of each: a core is mostly written once and read never, and the snapshot holds memory for as long as it takes.
-    private const int ZstdLevel = 1;
+    // Fast rather than small: the snapshot holds memory for as long as it takes.
+    private const int ZstdLevel = 3, MostZstdThreads = 8;
 
     public static string Word(this Compression kind) => kind switch
     {
@@ -29,7 +30,7 @@ internal static class CompressionKinds
     public static Func<Stream, Stream>? Encoding(this Compression kind) => kind switch
     {
         Compression.Gzip => stream => new GZipStream(stream, CompressionLevel.Fastest, leaveOpen: true),
-        Compression.Zstd => stream => new CompressionStream(stream, ZstdLevel, leaveOpen: true),
+        Compression.Zstd => Zstd,
         _ => null,
     };
 
@@ -47,5 +48,13 @@ internal static class CompressionKinds
             if (kind.Word() == word) return kind;
         result.AddError($"--compress: '{word}' is not known; write gzip, zstd or none");
         return null;
+    }
+
+    private static CompressionStream Zstd(Stream stream)
+    {
+        var zstd = new CompressionStream(stream, ZstdLevel, leaveOpen: true);
+        zstd.SetParameter(ZSTD_cParameter.ZSTD_c_nbWorkers, Math.Min(Environment.ProcessorCount, MostZstdThreads));
+        zstd.SetParameter(ZSTD_cParameter.ZSTD_c_checksumFlag, 1);
+        return zstd;
     }
 }

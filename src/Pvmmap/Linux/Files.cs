@@ -144,24 +144,34 @@ internal static unsafe class Files
     public static SyscallResult Write(FileDescriptor file, ReadOnlySpan<byte> bytes)
     {
         fixed (byte* from = bytes)
-            return SystemCall.InvokeUninterrupted(SystemCall.SYS_write, file.Number, (long)from, bytes.Length);
+            return WithoutSizeSignal(SystemCall.SYS_write, file.Number, (long)from, bytes.Length);
     }
 
     /// <summary>Writes at a place in the file (pwrite(2)).</summary>
     public static SyscallResult Write(FileDescriptor file, ReadOnlySpan<byte> bytes, ulong offset)
     {
         fixed (byte* from = bytes)
-            return SystemCall.InvokeUninterrupted(SystemCall.SYS_pwrite64, file.Number, (long)from, bytes.Length, (long)offset);
+            return WithoutSizeSignal(SystemCall.SYS_pwrite64, file.Number, (long)from, bytes.Length, (long)offset);
     }
 
     public static Errno Truncate(FileDescriptor file, ulong length) =>
-        SystemCall.InvokeUninterrupted(SystemCall.SYS_ftruncate, file.Number, (long)length).Errno;
+        WithoutSizeSignal(SystemCall.SYS_ftruncate, file.Number, (long)length).Errno;
 
     /// <summary>What close(2) would say: file systems over a network write the rest then, and fail then. The file stays open.</summary>
     public static Errno Settle(FileDescriptor file)
     {
         SyscallResult second = SystemCall.Invoke(SystemCall.SYS_fcntl, file.Number, FileDescriptor.F_DUPFD_CLOEXEC, 0);
         return second.Failed ? second.Errno : SystemCall.Invoke(SystemCall.SYS_close, second.Value).Errno;
+    }
+
+    // A file that gets larger than RLIMIT_FSIZE is EFBIG, and SIGXFSZ, which ends the process before anybody sees the error.
+    private static SyscallResult WithoutSizeSignal(long number, long a1, long a2, long a3 = 0, long a4 = 0)
+    {
+        ulong signal = Signals.Bit(Signals.SIGXFSZ), mask = Signals.Block(signal);
+        SyscallResult result = SystemCall.InvokeUninterrupted(number, a1, a2, a3, a4);
+        if (result.Errno == Errno.EFBIG) Signals.Discard(signal);
+        Signals.SetMask(mask);
+        return result;
     }
 
     private static SyscallResult TryCreate(string path, int flags)
