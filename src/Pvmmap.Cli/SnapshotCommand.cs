@@ -142,7 +142,7 @@ internal static class SnapshotCommand
         foreach (string note in notes) text.WriteLine($"note: {note}");
         foreach (SnapshotRange missing in result.Missing) text.WriteLine($"note: {missing}: not in the file: {missing.Reason}");
         if (result is { Unreadable.Count: not 0, UnreadableAsZeros: false })
-            text.WriteLine($"note: {Amount(result.Unreadable)} cannot be read by anyone and has no content in the file: {Places(result.Unreadable)}");
+            text.WriteLine($"note: {Amount(result.Unreadable)} cannot be read by anyone and is not in the file: {Places(result.Unreadable)}");
         return text.ToString();
     }
 

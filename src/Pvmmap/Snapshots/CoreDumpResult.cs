@@ -15,15 +15,15 @@ public sealed record CoreDumpResult
     /// <summary>How long it took.</summary>
     public required TimeSpan Time { get; init; }
 
-    /// <summary>Program headers of type PT_LOAD: one for each mapping, more where pages could not be read.</summary>
+    /// <summary>Program headers of type PT_LOAD: one for each mapping, but for what is unreadable or missing.</summary>
     public required int Segments { get; init; }
 
     /// <summary>Threads whose registers are in it.</summary>
     public required int Threads { get; init; }
 
     /// <summary>
-    /// Pages that were to be in it and could not be read: poisoned, behind the end of a file that was cut off, guards of MADV_GUARD_INSTALL. In the core they have no
-    /// content, and debuggers say so, unless <see cref="UnreadableAsZeros"/>.
+    /// Pages that were to be in it and could not be read: poisoned, behind the end of a file that was cut off, guards of MADV_GUARD_INSTALL. The core
+    /// does not tell of them, and debuggers say that they cannot read them, unless <see cref="UnreadableAsZeros"/>.
     /// </summary>
     public required IReadOnlyList<PageRange> Unreadable { get; init; }
 

@@ -10,7 +10,7 @@ internal sealed record CoreSegment(SnapshotRange Mapping, ulong FileBytes, IRead
 {
     public PageRange Range => Mapping.Range;
 
-    /// <summary>The segments of a snapshot, one for each mapping, and what should have been in them and is not in the snapshot.</summary>
+    /// <summary>The segments of a snapshot, one for each mapping, and the mappings that should have one and are not in the snapshot.</summary>
     /// <remarks>The choice is that of vma_dump_size() in fs/coredump.c, but for what no program could read: [vvar] and [vsyscall] have no content here.</remarks>
     public static (IReadOnlyList<CoreSegment> Segments, IReadOnlyList<SnapshotRange> Missing) Choose(ICoreSource source, CoreFilter filter, bool includeDontDump)
     {
@@ -21,8 +21,9 @@ internal sealed record CoreSegment(SnapshotRange Mapping, ulong FileBytes, IRead
             ulong bytes = Bytes(source, mapping, filter, includeDontDump);
             if (bytes != 0 && mapping.Content == SnapshotContent.Absent)
             {
+                // No segment: gdb takes one without content for zeros.
                 missing.Add(mapping);
-                bytes = 0;
+                continue;
             }
             PageRange content = new(mapping.Range.Start, mapping.Range.Start + bytes);
             PageRange[] extents = bytes == 0 ? [] : IsSparse(mapping) ? [.. source.Populated(content)] : [content];

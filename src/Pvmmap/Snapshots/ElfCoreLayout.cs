@@ -7,7 +7,7 @@ namespace Pvmmap.Snapshots;
 /// <summary>A program header of type PT_LOAD: addresses, and where in the file their first bytes are.</summary>
 internal readonly record struct CoreLoad(PageRange Range, string Permissions, ulong Offset, ulong FileBytes)
 {
-    /// <summary>The header without pages that have no content: one of its own for each run of them and for what lies between.</summary>
+    /// <summary>The headers of what is left without some pages: gdb reads zeros wherever a header tells of memory, be it without content.</summary>
     /// <param name="unreadable">Ascending, without touching each other; what lies outside is not looked at.</param>
     public IEnumerable<CoreLoad> Without(IEnumerable<PageRange> unreadable)
     {
@@ -17,7 +17,6 @@ internal readonly record struct CoreLoad(PageRange Range, string Permissions, ul
             PageRange gap = new PageRange(rest.Range.Start, rest.Range.Start + rest.FileBytes).Intersect(hole);
             if (gap.Length == 0) continue;
             if (gap.Start != rest.Range.Start) yield return rest.Part(rest.Range.Start, gap.Start);
-            yield return rest.Part(gap.Start, gap.End) with { FileBytes = 0 };
             if (gap.End == rest.Range.End) yield break;
             rest = rest.Part(gap.End, rest.Range.End);
         }

@@ -100,14 +100,10 @@ public sealed class CoreDumpTests
             byte[]? expected = lost.Start <= address && address < lost.End ? null : FakeCoreSource.Content(address);
             Assert.Equal(expected, core.Read(address, (int)Page));
         }
-        // the addresses are all told of, in order and without gaps
-        ulong end = At - 4 * Page;
-        foreach (CoreFile.Header load in core.Loads)
-        {
-            Assert.Equal(end, load.Address);
-            end += load.MemoryBytes;
-        }
-        Assert.Equal(At + pages * Page, end);
+        // no header tells of them, for gdb would show zeros; all other addresses are told of once
+        Assert.DoesNotContain(core.Loads, load => lost.Overlaps(new(load.Address, load.Address + load.MemoryBytes)));
+        Assert.Equal((pages + 4 - count) * Page, core.Loads.Aggregate(0UL, (sum, load) => sum + load.MemoryBytes));
+        Assert.Equal(core.Loads.OrderBy(load => load.Address), core.Loads);
         Assert.Equal(core.Count, (uint)result.Segments + 1);
     }
 
@@ -162,7 +158,7 @@ public sealed class CoreDumpTests
         source.Poison(At + (1UL << 40) + Page);
         (CoreFile core, _) = Dump(source);
         Assert.True(core.IsExtended);
-        Assert.Equal(Count + 3, core.Count);
+        Assert.Equal(Count + 2, core.Count);
         Assert.Equal(FakeCoreSource.Content(At + (1UL << 40) + 2 * Page), core.Read(At + (1UL << 40) + 2 * Page, (int)Page));
         Assert.Null(core.Read(At + (1UL << 40) + Page, 1));
     }
