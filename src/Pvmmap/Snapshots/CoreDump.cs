@@ -168,8 +168,15 @@ public static class CoreDump
 
         public void EndAt(ulong end)
         {
-            if (_stream.CanSeek) _stream.SetLength((long)(_start + end));
-            else WriteZerosTo(end);
+            if (_stream.CanSeek)
+            {
+                _stream.SetLength((long)(_start + end));
+                _stream.Position = (long)(_start + end);
+            }
+            else
+            {
+                WriteZerosTo(end);
+            }
             _stream.Flush();
         }
 

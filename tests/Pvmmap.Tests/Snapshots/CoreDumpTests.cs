@@ -58,6 +58,7 @@ public sealed class CoreDumpTests
         CoreDump.Write(source, clean, new(), null, Cancel);
         Assert.Equal(Enumerable.Repeat((byte)0xee, 100), file.ToArray()[..100]);
         Assert.Equal(clean.ToArray(), file.ToArray()[100..]);
+        Assert.Equal(file.Length, file.Position);
     }
 
     [Fact]
