@@ -94,7 +94,8 @@ internal static class SnapshotCommand
                     : FillProgress.Show("writing", 1, task => Write(snapshot, file, options, new Display(task), cancellation));
             }
             // What was not asked for is not missed.
-            if (ranges.Length != 0) result = result with { Missing = [.. result.Missing.Where(missing => Array.Exists(ranges, range => Pages(range).Overlaps(missing.Range)))] };
+            if (ranges.Length != 0)
+                result = result with { Missing = [.. result.Missing.Where(missing => Array.Exists(ranges, range => Pages(range).Overlaps(missing.Range)))] };
             if (json) JsonOutput.Write(Report.From(pid, name, kind, stopTime, notes, result), JsonOutput.Plain.SnapshotReport);
             else if (!toPipe) Console.Out.Write(Describe(pid, name, stopTime, notes, result));
             return Warn(result);
@@ -166,8 +167,8 @@ internal static class SnapshotCommand
         private readonly CancellationTokenSource _source = new();
         private readonly PosixSignalRegistration[] _signals;
 
-        public Interruption() => _signals =
-            [.. new[] { PosixSignal.SIGINT, PosixSignal.SIGTERM, PosixSignal.SIGHUP, PosixSignal.SIGQUIT }.Select(signal => PosixSignalRegistration.Create(signal, Cancel))];
+        public Interruption() => _signals = [.. ((PosixSignal[])[PosixSignal.SIGINT, PosixSignal.SIGTERM, PosixSignal.SIGHUP, PosixSignal.SIGQUIT])
+            .Select(signal => PosixSignalRegistration.Create(signal, Cancel))];
 
         public CancellationToken Token => _source.Token;
 
@@ -195,12 +196,12 @@ internal static class SnapshotCommand
 
     /// <summary>What --json prints.</summary>
     internal sealed record Report(
-        int Pid, string File, string Compression, double StopTimeUs, double WriteTimeUs, ulong MemoryBytes, ulong CoreBytes, ulong? OutputBytes, int Segments, int Threads,
-        IReadOnlyList<RangeRow> Unreadable, IReadOnlyList<RangeRow> Missing, IReadOnlyList<string> Notes)
+        int Pid, string File, string Compression, double StopTimeUs, double WriteTimeUs, ulong MemoryBytes, ulong CoreBytes, ulong? OutputBytes,
+        int Segments, int Threads, IReadOnlyList<RangeRow> Unreadable, IReadOnlyList<RangeRow> Missing, IReadOnlyList<string> Notes)
     {
         public static Report From(int pid, string file, Compression kind, TimeSpan stopTime, IReadOnlyList<string> notes, CoreDumpResult result) => new(
-            pid, Path.GetFullPath(file), kind.Word(), stopTime.TotalMicroseconds, result.Time.TotalMicroseconds, result.MemoryBytes, result.CoreBytes, result.OutputBytes,
-            result.Segments, result.Threads,
+            pid, Path.GetFullPath(file), kind.Word(), stopTime.TotalMicroseconds, result.Time.TotalMicroseconds, result.MemoryBytes, result.CoreBytes,
+            result.OutputBytes, result.Segments, result.Threads,
             [.. result.Unreadable.Select(range => new RangeRow(Figures.Hex(range.Start), Figures.Hex(range.End), null, null))],
             [.. result.Missing.Select(range => new RangeRow(Figures.Hex(range.Range.Start), Figures.Hex(range.Range.End), range.Name, range.Reason))], notes);
     }

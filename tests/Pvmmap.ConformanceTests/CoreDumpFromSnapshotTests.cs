@@ -155,7 +155,8 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
             for (ulong page = 16; page < 20; page++) Assert.Null(image.Read(guarded + page * Page, 1));
             image.AssertContent(guarded + 20 * Page, MiB - 20 * Page, 1, 20);
         }
-        Assert.Contains($"Cannot access memory at address 0x{guarded + 16 * Page:x}", Theatre.Run("gdb", "-nx", "-batch", "-ex", Invariant($"x/gx 0x{guarded + 16 * Page:x}"), "-c", core).Output, StringComparison.Ordinal);
+        string shown = Theatre.Run("gdb", "-nx", "-batch", "-ex", Invariant($"x/gx 0x{guarded + 16 * Page:x}"), "-c", core).Output;
+        Assert.Contains($"Cannot access memory at address 0x{guarded + 16 * Page:x}", shown, StringComparison.Ordinal);
         Assert.DoesNotContain("arning", Theatre.Run("readelf", "-lnW", core).Output, StringComparison.Ordinal);
 
         (int code, string output) = Theatre.Run("sh", "-c", $"'{Tool.Path}' snapshot {puppet.Pid} -o - > {pipe}");
@@ -337,7 +338,9 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         Puppet puppet = NewPuppet();
         (int code, string output) = Theatre.Run("script", "-qec", $"{Tool.Path} snapshot {puppet.Pid} -o -", "/dev/null");
         Assert.Equal(2, code);
-        Assert.EndsWith("pvmmap: snapshot: standard output is a terminal, which a core file would garble; redirect it, or name a file with -o", output.Trim(), StringComparison.Ordinal);
+        Assert.EndsWith(
+            "pvmmap: snapshot: standard output is a terminal, which a core file would garble; redirect it, or name a file with -o", output.Trim(),
+            StringComparison.Ordinal);
         puppet.MapFilled(8 * MiB, 1);
         (_, output) = Theatre.Run("sh", "-c", $"'{Tool.Path}' snapshot {puppet.Pid} -o - | head -c 10 > /dev/null");
         Assert.Equal("pvmmap: write standard output: EPIPE: the reader has ended\n", output);
@@ -382,11 +385,14 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         Machine.RequireProgram("gdb");
         string[] commands =
         [
-            "echo \\n-----\\n", "thread apply all bt", "thread apply all info all-registers", "info proc mappings", "info auxv", "info sharedlibrary", Invariant($"x/64gx 0x{data:x}"),
-            Invariant($"x/8gx 0x{data + Page:x}"), "x/16gx $sp", "x/4i $pc",
+            "echo \\n-----\\n", "thread apply all bt", "thread apply all info all-registers", "info proc mappings", "info auxv", "info sharedlibrary",
+            Invariant($"x/64gx 0x{data:x}"), Invariant($"x/8gx 0x{data + Page:x}"), "x/16gx $sp", "x/4i $pc",
         ];
         (int code, string output) = Theatre.Run("gdb",
-            ["-nx", "-batch", "-iex", "set auto-load off", "-iex", "set debuginfod enabled off", program, core, .. commands.SelectMany(command => (string[])["-ex", command])]);
+            [
+                "-nx", "-batch", "-iex", "set auto-load off", "-iex", "set debuginfod enabled off", program, core,
+                .. commands.SelectMany(command => (string[])["-ex", command]),
+            ]);
         Assert.True(code == 0, output);
         Assert.DoesNotContain("warning", output, StringComparison.Ordinal);
         string[] lines = output.Split('\n');

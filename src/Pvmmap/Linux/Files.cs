@@ -64,7 +64,7 @@ internal static unsafe class Files
         }
     }
 
-    /// <summary>True for a regular file, false for anything else, symbolic links followed; null if it cannot be asked, for instance because nothing is there.</summary>
+    /// <summary>True for a regular file, false for anything else, links followed; null if it cannot be asked, for instance because nothing is there.</summary>
     public static bool? TryIsRegular(string path)
     {
         const int size = 256, mode = 28; // struct statx
@@ -79,7 +79,9 @@ internal static unsafe class Files
     /// <summary>Makes a file that is not there yet, for its user alone.</summary>
     public static SyscallResult TryCreate(string path) => TryCreate(path, O_CREAT | O_EXCL | O_RDWR);
 
-    /// <summary>Makes a file without a name in a folder (O_TMPFILE), for its user alone: unless it gets one by <see cref="TryLink"/>, it is gone when it is closed.</summary>
+    /// <summary>
+    /// Makes a file without a name in a folder (O_TMPFILE), for its user alone: unless it gets one by <see cref="TryLink"/>, it is gone when it is closed.
+    /// </summary>
     public static SyscallResult TryCreateUnnamed(string folder) => TryCreate(folder, (Processor.IsArm64 ? Arm64TemporaryFile : O_TMPFILE) | O_RDWR);
 
     /// <summary>Gives an open file another name, which must be free; also its first, if it was made without one.</summary>

@@ -31,7 +31,10 @@ public static class CoreDump
         return Write(new SnapshotCoreSource(snapshot), output, options ?? new(), progress, cancellation);
     }
 
-    /// <summary>Writes a file that its user alone may read. It gets its name when it is whole: whatever goes wrong, and be it a SIGKILL, no half file of that name is there.</summary>
+    /// <summary>
+    /// Writes a file that its user alone may read. It gets its name when it is whole: whatever goes wrong, and be it a SIGKILL, no half file of
+    /// that name is there.
+    /// </summary>
     /// <remarks>Where the file system has no O_TMPFILE (NFS, FAT) a SIGKILL leaves .NAME.PID.partial beside it; any other end does not.</remarks>
     /// <param name="snapshot">What to write; it is only read.</param>
     /// <param name="path">Name of the file.</param>
@@ -39,8 +42,8 @@ public static class CoreDump
     /// <param name="progress">Told after each MiB or so, on the calling thread.</param>
     /// <param name="cancellation">Ends it, without a file.</param>
     /// <exception cref="PvmmapException">
-    /// EEXIST: the name is taken, and <see cref="CoreDumpOptions.Overwrite"/> not set. ENOSPC, EDQUOT, EFBIG: no room. EAGAIN: the snapshot's keeper was killed. Others as
-    /// open(2) and write(2) give them.
+    /// EEXIST: the name is taken, and <see cref="CoreDumpOptions.Overwrite"/> not set. ENOSPC, EDQUOT, EFBIG: no room. EAGAIN: the snapshot's
+    /// keeper was killed. Others as open(2) and write(2) give them.
     /// </exception>
     public static CoreDumpResult Write(
         ProcessSnapshot snapshot, string path, CoreDumpOptions? options = null, IProgress<CoreDumpProgress>? progress = null,

@@ -9,7 +9,9 @@ public sealed record CoreDumpResult
     /// <summary>Bytes of memory in it; the rest of its length reads as zeros because the memory did.</summary>
     public required ulong MemoryBytes { get; init; }
 
-    /// <summary>Bytes that went to the output: less than <see cref="CoreBytes"/> where holes are left or it was compressed; null where only the stream knows.</summary>
+    /// <summary>
+    /// Bytes that went to the output: less than <see cref="CoreBytes"/> where holes are left or it was compressed; null where only the stream knows.
+    /// </summary>
     public ulong? OutputBytes { get; init; }
 
     /// <summary>How long it took.</summary>

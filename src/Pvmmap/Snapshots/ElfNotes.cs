@@ -6,7 +6,9 @@ using Pvmmap.Linux;
 
 namespace Pvmmap.Snapshots;
 
-/// <summary>The notes of a core file: registers, signals, the process, its files. In the order of fs/binfmt_elf.c, with the siginfo of every thread as gdb has it.</summary>
+/// <summary>
+/// The notes of a core file: registers, signals, the process, its files. In the order of fs/binfmt_elf.c, with the siginfo of every thread as gdb has it.
+/// </summary>
 internal static class ElfNotes
 {
     private const int SignalInformationBytes = 128; // sizeof(siginfo_t)

@@ -81,7 +81,8 @@ internal sealed class FakeCoreSource : ICoreSource
         {
             ulong at = address + (ulong)done, page = at / Page * Page;
             if (_unreadable.Contains(page) || Trouble?.Page == page || !_ranges.Exists(range => range.Range.Contains(new(page, page + Page)))) break;
-            ReadOnlySpan<byte> content = _pages.GetValueOrDefault(page) ?? (_ranges.Find(range => range.Range.Start <= at && at < range.Range.End)!.IsFileBacked ? FileContent(page) : new byte[Page]);
+            bool isFile = _ranges.Find(range => range.Range.Start <= at && at < range.Range.End)!.IsFileBacked;
+            ReadOnlySpan<byte> content = _pages.GetValueOrDefault(page) ?? (isFile ? FileContent(page) : new byte[Page]);
             content = content[(int)(at - page)..];
             content = content[..Math.Min(content.Length, destination.Length - done)];
             content.CopyTo(destination[done..]);
