@@ -93,9 +93,6 @@ internal static class SnapshotCommand
                     ? Write(snapshot, file, options, null, cancellation)
                     : FillProgress.Show("writing", 1, task => Write(snapshot, file, options, new Display(task), cancellation));
             }
-            // What was not asked for is not missed.
-            if (ranges.Length != 0)
-                result = result with { Missing = [.. result.Missing.Where(missing => Array.Exists(ranges, range => Pages(range).Overlaps(missing.Range)))] };
             if (json) JsonOutput.Write(Report.From(pid, name, kind, stopTime, notes, result), JsonOutput.Plain.SnapshotReport);
             else if (!toPipe) Console.Out.Write(Describe(pid, name, stopTime, notes, result));
             return Warn(result);

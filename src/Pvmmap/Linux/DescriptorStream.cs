@@ -37,7 +37,7 @@ internal sealed class DescriptorStream(FileDescriptor descriptor, string name, b
     public override void SetLength(long value)
     {
         if (!seekable) throw new NotSupportedException();
-        Check(Files.Truncate(descriptor, (ulong)value));
+        Check(FileOutput.Truncate(descriptor, (ulong)value));
     }
 
     public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
@@ -46,7 +46,7 @@ internal sealed class DescriptorStream(FileDescriptor descriptor, string name, b
     {
         while (!buffer.IsEmpty)
         {
-            SyscallResult written = seekable ? Files.Write(descriptor, buffer, _position) : Files.Write(descriptor, buffer);
+            SyscallResult written = seekable ? FileOutput.Write(descriptor, buffer, _position) : FileOutput.Write(descriptor, buffer);
             if (written.Errno == Errno.EAGAIN)
             {
                 Poll.AwaitWritable(descriptor);
@@ -62,7 +62,7 @@ internal sealed class DescriptorStream(FileDescriptor descriptor, string name, b
     public override void Flush() { }
 
     /// <summary>Sees to what file systems report at the end only.</summary>
-    public void Settle() => Check(Files.Settle(descriptor));
+    public void Settle() => Check(FileOutput.Settle(descriptor));
 
     public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 

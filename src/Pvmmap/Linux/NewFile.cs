@@ -29,14 +29,14 @@ internal sealed class NewFile : IDisposable
         path = Path.GetFullPath(path);
         RequireFree(path, overwrite);
         string folder = Path.GetDirectoryName(path) ?? "/";
-        SyscallResult made = unnamed ? Files.TryCreateUnnamed(folder) : new SyscallResult(-(long)Errno.EOPNOTSUPP);
+        SyscallResult made = unnamed ? FileOutput.TryCreateUnnamed(folder) : new SyscallResult(-(long)Errno.EOPNOTSUPP);
         if (!made.Failed) return new NewFile(path, overwrite, new FileDescriptor(made.Value), null);
 
         // EISDIR is an old kernel's, EOPNOTSUPP and EINVAL file systems'. Anything else says what is wrong with the folder.
         if (made.Errno is not (Errno.EOPNOTSUPP or Errno.EISDIR or Errno.EINVAL)) throw Failure(made.Errno, path);
         string partial = Partial(path);
         File.Delete(partial); // of a process that was killed and had this number
-        made = Files.TryCreate(partial);
+        made = FileOutput.TryCreate(partial);
         return made.Failed ? throw Failure(made.Errno, partial) : new NewFile(path, overwrite, new FileDescriptor(made.Value), partial);
     }
 
@@ -48,7 +48,7 @@ internal sealed class NewFile : IDisposable
         {
             string name = _overwrite ? Partial(_path) : _path;
             if (_overwrite) File.Delete(name);
-            Errno errno = Files.TryLink(_descriptor, name);
+            Errno errno = FileOutput.TryLink(_descriptor, name);
             if (errno != Errno.None) throw Failure(errno, name);
             if (!_overwrite) return;
             _partial = name;
@@ -57,7 +57,7 @@ internal sealed class NewFile : IDisposable
         {
             File.Move(_partial, _path, _overwrite);
         }
-        catch (IOException) when (!_overwrite && Files.TryIsRegular(_path) is not null)
+        catch (IOException) when (!_overwrite && FileOutput.TryIsRegular(_path) is not null)
         {
             throw Failure(Errno.EEXIST, _path);
         }
@@ -73,7 +73,7 @@ internal sealed class NewFile : IDisposable
 
     private static void RequireFree(string path, bool overwrite)
     {
-        if (Files.TryIsRegular(path) is not { } regular) return;
+        if (FileOutput.TryIsRegular(path) is not { } regular) return;
         if (!regular) throw new PvmmapException(Errno.EEXIST, $"write {path}", hint: "that is no regular file; name one, or write to standard output");
         if (!overwrite) throw Failure(Errno.EEXIST, path);
     }

@@ -30,6 +30,7 @@ internal static partial class SystemCall
     public static int SYS_ioctl => Processor.IsArm64 ? Arm64SystemCalls.SYS_ioctl : X64SystemCalls.SYS_ioctl;
     public static int SYS_pread64 => Processor.IsArm64 ? Arm64SystemCalls.SYS_pread64 : X64SystemCalls.SYS_pread64;
     public static int SYS_pwrite64 => Processor.IsArm64 ? Arm64SystemCalls.SYS_pwrite64 : X64SystemCalls.SYS_pwrite64;
+    public static int SYS_lseek => Processor.IsArm64 ? Arm64SystemCalls.SYS_lseek : X64SystemCalls.SYS_lseek;
     public static int SYS_readv => Processor.IsArm64 ? Arm64SystemCalls.SYS_readv : X64SystemCalls.SYS_readv;
     public static int SYS_writev => Processor.IsArm64 ? Arm64SystemCalls.SYS_writev : X64SystemCalls.SYS_writev;
     public static int SYS_mremap => Processor.IsArm64 ? Arm64SystemCalls.SYS_mremap : X64SystemCalls.SYS_mremap;

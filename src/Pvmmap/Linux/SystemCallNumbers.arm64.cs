@@ -17,6 +17,7 @@ internal static class Arm64SystemCalls
     public const int SYS_writev = 66;
     public const int SYS_pread64 = 67;
     public const int SYS_pwrite64 = 68;
+    public const int SYS_lseek = 62;
     public const int SYS_readlinkat = 78;
     public const int SYS_futex = 98;
     public const int SYS_ptrace = 117;

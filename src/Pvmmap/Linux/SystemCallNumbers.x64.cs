@@ -14,6 +14,7 @@ internal static class X64SystemCalls
     public const int SYS_ioctl = 16;
     public const int SYS_pread64 = 17;
     public const int SYS_pwrite64 = 18;
+    public const int SYS_lseek = 8;
     public const int SYS_readv = 19;
     public const int SYS_writev = 20;
     public const int SYS_mremap = 25;

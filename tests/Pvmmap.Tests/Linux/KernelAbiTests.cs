@@ -22,7 +22,7 @@ public class KernelAbiTests
         "DeliveredPositions",
         "Descriptors",
         "DirectoryBuffer",
-        "Files.Arm64TemporaryFile", // O_TMPFILE of arm64
+        "FileOutput.Arm64TemporaryFile", // O_TMPFILE of arm64
         "Guardian.AnnouncementMilliseconds",
         "Relocation.Mappings",
         "Departure.SignalAction", // the kernel's struct sigaction is not the C library's
