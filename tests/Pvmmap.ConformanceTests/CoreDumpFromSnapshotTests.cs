@@ -22,9 +22,10 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         (Actor actor, ulong data) = Start(program);
         using var halt = new Halt(actor.Pid);
         string folder = Theatre.NewFolder($"core-{Guid.NewGuid():N}"), ours = Path.Combine(folder, "ours");
-        Succeeds(Tool.Run($"snapshot {actor.Pid} -o {ours}"));
+        // gcore first: a snapshot lets the threads begin their system calls anew, and they then stop before them and not within.
         (int code, string output) = Theatre.Run("gcore", "-o", Path.Combine(folder, "theirs"), Invariant($"{actor.Pid}"));
         Assert.True(code == 0, output);
+        Succeeds(Tool.Run($"snapshot {actor.Pid} -o {ours}"));
 
         string exe = new FileInfo($"/proc/{actor.Pid}/exe").LinkTarget!;
         string[] shown = Gdb(exe, ours, data), expected = Gdb(exe, Path.Combine(folder, Invariant($"theirs.{actor.Pid}")), data);
@@ -67,7 +68,8 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         Assert.All(tasks, task => Assert.Contains($"pid: {task}, {parent}", notes, StringComparison.Ordinal));
         Assert.Equal(tasks.Length, notes.Split("fpvalid: 1").Length - 1);
         Assert.Equal(tasks.Length, notes.Split("X86_XSTATE").Length - 1);
-        Assert.Contains($"fname: puppet, psargs: {Theatre.Program("puppet")} {Theatre.Door}"[..79], notes, StringComparison.Ordinal);
+        string arguments = $"{Theatre.Program("puppet")} {Theatre.Door}";
+        Assert.Contains($"fname: puppet, psargs: {arguments[..Math.Min(arguments.Length, 79)]}\n", notes, StringComparison.Ordinal);
         Assert.Contains($"{Theatre.Program("puppet")}\n", notes, StringComparison.Ordinal); // among the mapped files
     }
 
@@ -186,6 +188,47 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
     }
 
     [Fact]
+    public void Shared_memory_is_in_it_and_what_its_file_has_lost_is_missing()
+    {
+        Puppet puppet = NewPuppet();
+        string path = NewName();
+        File.WriteAllBytes(path, new byte[8 * Page]);
+        puppet.Write(puppet.Scratch, System.Text.Encoding.UTF8.GetBytes(path + "\0"));
+        int fd = (int)puppet.Must(puppet.Syscall(Sys.openat, -100, (long)puppet.Scratch, 2), "openat");
+        ulong file = puppet.Map(8 * Page, Prot.ReadWrite, MapFlags.Shared, fd: fd), shared = puppet.Map(64 * MiB, Prot.ReadWrite, MapFlags.Shared);
+        puppet.Fill(file, 8 * Page, 1);
+        puppet.Fill(shared + 8 * MiB, MiB, 2);
+        using (FileStream cut = File.OpenWrite(path)) cut.SetLength((long)(3 * Page));
+        string core = NewName();
+        JsonElement report = Tool.Json($"snapshot {puppet.Pid} -o {core} --full --json");
+        JsonElement lost = Assert.Single(report.GetProperty("unreadable").EnumerateArray());
+        Assert.Equal(($"0x{file + 3 * Page:x}", $"0x{file + 8 * Page:x}"), (lost.GetProperty("start").GetString(), lost.GetProperty("end").GetString()));
+        using var image = new CoreImage(core);
+        image.AssertContent(file, 3 * Page, 1);
+        for (ulong page = 3; page < 8; page++) Assert.Null(image.Read(file + page * Page, 1));
+        image.AssertContent(shared + 8 * MiB, MiB, 2);
+        Assert.Equal(new byte[MiB], image.Read(shared + 32 * MiB, (int)MiB));
+        Assert.InRange(report.GetProperty("memory_bytes").GetUInt64(), MiB, 48 * MiB); // what nobody has touched is not read
+    }
+
+    [Fact]
+    public void What_a_fork_does_not_keep_is_in_it()
+    {
+        Borrow(new HugePages(4));
+        Puppet puppet = NewPuppet();
+        ulong wiped = puppet.MapFilled(MiB, 1), left = puppet.MapFilled(MiB, 2), huge = puppet.Map(4 * MiB, flags: MapFlags.HugeTlb);
+        puppet.Fill(huge, 4 * MiB, 3);
+        puppet.Must(puppet.Advise(wiped, MiB, Madv.WipeOnFork), "madvise");
+        puppet.Must(puppet.Advise(left, MiB, Madv.DontFork), "madvise");
+        string core = NewName();
+        Succeeds(Tool.Run($"snapshot {puppet.Pid} -o {core}"));
+        using var image = new CoreImage(core);
+        image.AssertContent(wiped, MiB, 1);
+        image.AssertContent(left, MiB, 2);
+        image.AssertContent(huge, 4 * MiB, 3);
+    }
+
+    [Fact]
     public void The_filter_decides()
     {
         Puppet puppet = NewPuppet();
@@ -251,7 +294,9 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         Actor actor = Start(Program.Idlers).Actor;
         using var halt = new Halt(actor.Pid);
         string plain = NewName(), zipped = NewName() + "." + suffix, piped = NewName();
+        // The first lets the threads begin their system calls anew; from then on they do not move.
         Succeeds(Tool.Run($"snapshot {actor.Pid} -o {plain}"));
+        Succeeds(Tool.Run($"snapshot {actor.Pid} -o {plain} --force"));
         JsonElement report = Tool.Json($"snapshot {actor.Pid} -o {zipped} --json");
         Assert.Equal(program, report.GetProperty("compression").GetString());
         Assert.Equal((ulong)new FileInfo(zipped).Length, report.GetProperty("output_bytes").GetUInt64());
