@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using Pvmmap.Cli;
 using Pvmmap.ConformanceTests.Cli;
 using Pvmmap.ConformanceTests.Stage;
 using Pvmmap.Snapshots;
@@ -69,7 +70,8 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         Assert.Equal(tasks.Length, notes.Split("fpvalid: 1").Length - 1);
         Assert.Equal(tasks.Length, notes.Split("X86_XSTATE").Length - 1);
         string arguments = $"{Theatre.Program("puppet")} {Theatre.Door}";
-        Assert.Contains($"fname: puppet, psargs: {arguments[..Math.Min(arguments.Length, 79)]}\n", notes, StringComparison.Ordinal);
+        Assert.Contains("fname: puppet,", notes, StringComparison.Ordinal);
+        Assert.Contains($"psargs: {arguments[..Math.Min(arguments.Length, 79)]}\n", notes, StringComparison.Ordinal);
         Assert.Contains($"{Theatre.Program("puppet")}\n", notes, StringComparison.Ordinal); // among the mapped files
     }
 
@@ -291,18 +293,33 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
     public void Compressed_it_is_the_same(string suffix, string program)
     {
         Machine.RequireProgram(program);
-        Actor actor = Start(Program.Idlers).Actor;
-        using var halt = new Halt(actor.Pid);
+        (Actor actor, ulong data) = Start(Program.Idlers);
         string plain = NewName(), zipped = NewName() + "." + suffix, piped = NewName();
-        // The first lets the threads begin their system calls anew; from then on they do not move.
-        Succeeds(Tool.Run($"snapshot {actor.Pid} -o {plain}"));
-        Succeeds(Tool.Run($"snapshot {actor.Pid} -o {plain} --force"));
-        JsonElement report = Tool.Json($"snapshot {actor.Pid} -o {zipped} --json");
+        using (Snapshot snapshot = Snapshot.Capture(actor.Pid))
+        {
+            CoreDump.Write(snapshot, plain, cancellation: TestContext.Current.CancellationToken);
+            CoreDumpOptions options = new() { Encoding = CompressionKinds.OfName(zipped).Encoding() };
+            CoreDumpResult result = CoreDump.Write(snapshot, zipped, options, cancellation: TestContext.Current.CancellationToken);
+            Assert.Equal((ulong)new FileInfo(plain).Length, result.CoreBytes);
+        }
+        Shell($"{program} -t {zipped} && {program} -dc {zipped} | cmp - {plain}");
+
+        JsonElement report = Tool.Json($"snapshot {actor.Pid} -o {zipped} --force --json");
         Assert.Equal(program, report.GetProperty("compression").GetString());
         Assert.Equal((ulong)new FileInfo(zipped).Length, report.GetProperty("output_bytes").GetUInt64());
-        Shell($"{program} -t {zipped} && {program} -dc {zipped} | cmp - {plain}");
-        Shell($"'{Tool.Path}' snapshot {actor.Pid} -o - --compress {program} > {piped} && {program} -dc < {piped} | cmp - {plain}");
-        Shell($"'{Tool.Path}' snapshot {actor.Pid} -o - | gzip -1 > {piped} && gzip -dc < {piped} | cmp - {plain}");
+        Shell($"{program} -dc {zipped} > {piped}");
+        AssertContent(piped);
+        Shell($"'{Tool.Path}' snapshot {actor.Pid} -o - --compress {program} | {program} -dc > {piped}");
+        AssertContent(piped);
+        Shell($"'{Tool.Path}' snapshot {actor.Pid} -o - | gzip -1 | gzip -dc > {piped}");
+        AssertContent(piped);
+
+        void AssertContent(string core)
+        {
+            using var image = new CoreImage(core);
+            image.AssertContent(data, 4 * MiB, 1);
+            Assert.Equal(new FileInfo(plain).Length, new FileInfo(core).Length);
+        }
     }
 
     [Fact]
