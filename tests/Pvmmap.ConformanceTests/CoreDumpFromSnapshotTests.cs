@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text.Json;
-using Pvmmap.Cli;
 using Pvmmap.ConformanceTests.Cli;
 using Pvmmap.ConformanceTests.Stage;
 using Pvmmap.Snapshots;
@@ -295,19 +294,11 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         Machine.RequireProgram(program);
         (Actor actor, ulong data) = Start(Program.Idlers);
         string plain = NewName(), zipped = NewName() + "." + suffix, piped = NewName();
-        using (Snapshot snapshot = Snapshot.Capture(actor.Pid))
-        {
-            CoreDump.Write(snapshot, plain, cancellation: TestContext.Current.CancellationToken);
-            CoreDumpOptions options = new() { Encoding = CompressionKinds.OfName(zipped).Encoding() };
-            CoreDumpResult result = CoreDump.Write(snapshot, zipped, options, cancellation: TestContext.Current.CancellationToken);
-            Assert.Equal((ulong)new FileInfo(plain).Length, result.CoreBytes);
-        }
-        Shell($"{program} -t {zipped} && {program} -dc {zipped} | cmp - {plain}");
-
-        JsonElement report = Tool.Json($"snapshot {actor.Pid} -o {zipped} --force --json");
+        Succeeds(Tool.Run($"snapshot {actor.Pid} -o {plain}"));
+        JsonElement report = Tool.Json($"snapshot {actor.Pid} -o {zipped} --json");
         Assert.Equal(program, report.GetProperty("compression").GetString());
         Assert.Equal((ulong)new FileInfo(zipped).Length, report.GetProperty("output_bytes").GetUInt64());
-        Shell($"{program} -dc {zipped} > {piped}");
+        Shell($"{program} -t {zipped} && {program} -dc {zipped} > {piped}");
         AssertContent(piped);
         Shell($"'{Tool.Path}' snapshot {actor.Pid} -o - --compress {program} | {program} -dc > {piped}");
         AssertContent(piped);
@@ -318,6 +309,7 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         {
             using var image = new CoreImage(core);
             image.AssertContent(data, 4 * MiB, 1);
+            // Not byte by byte: each snapshot has the kernel write anew where the threads ran (rseq).
             Assert.Equal(new FileInfo(plain).Length, new FileInfo(core).Length);
         }
     }
