@@ -69,7 +69,7 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         Assert.Equal(tasks.Length, notes.Split("fpvalid: 1").Length - 1);
         Assert.Equal(tasks.Length, notes.Split("X86_XSTATE").Length - 1);
         string arguments = $"{Theatre.Program("puppet")} {Theatre.Door}";
-        Assert.Contains("fname: puppet,", notes, StringComparison.Ordinal);
+        Assert.Contains("fname: puppet", notes, StringComparison.Ordinal);
         Assert.Contains($"psargs: {arguments[..Math.Min(arguments.Length, 79)]}\n", notes, StringComparison.Ordinal);
         Assert.Contains($"{Theatre.Program("puppet")}\n", notes, StringComparison.Ordinal); // among the mapped files
     }
