@@ -71,7 +71,7 @@ need_build_tools() {
 
 # The conformance tests use programs that nobody here wrote as source and target.
 need_test_tools() {
-    need_packages redis-server=redis-server python3=python3 gdb=gdb \
+    need_packages redis-server=redis-server python3=python3 gdb=gdb lldb=lldb elfutils=eu-readelf zstd=zstd \
         binutils-aarch64-linux-gnu=aarch64-linux-gnu-objcopy linux-libc-dev-arm64-cross=/usr/aarch64-linux-gnu/include/asm/unistd.h qemu-user=qemu-aarch64
 }
 

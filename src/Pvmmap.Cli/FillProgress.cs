@@ -50,8 +50,8 @@ internal sealed class FillProgress : IDisposable
         }
     }
 
-    // On standard error, so that what is printed on standard output can be redirected by itself.
-    private static T Show<T>(string what, ulong bytes, Func<ProgressTask, T> work) => Terminal.Error.Progress()
+    /// <summary>Draws a bar while the work is done. On standard error, so that what is printed on standard output can be redirected by itself.</summary>
+    public static T Show<T>(string what, ulong bytes, Func<ProgressTask, T> work) => Terminal.Error.Progress()
         .AutoClear(true)
         .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new DownloadedColumn(), new TransferSpeedColumn(),
             new RemainingTimeColumn())

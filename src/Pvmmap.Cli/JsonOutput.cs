@@ -10,6 +10,7 @@ namespace Pvmmap.Cli;
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(MapCommand.VmaRow[]))]
 [JsonSerializable(typeof(MmapCommand.Report))]
+[JsonSerializable(typeof(SnapshotCommand.Report), TypeInfoPropertyName = "SnapshotReport")]
 [JsonSerializable(typeof(PsCommand.FillRow[]))]
 [JsonSerializable(typeof(DoctorCommand.CapabilityRow[]))]
 [JsonSerializable(typeof(DoctorCommand.PrognosisReport))]

@@ -39,6 +39,7 @@ internal static class Program
         MapCommand.Create(),
         MmapCommand.CreateCopy(),
         MmapCommand.CreateMove(),
+        SnapshotCommand.Create(),
         PsCommand.Create(),
         DoctorCommand.Create(),
         Demo.DemoCommand.Create(),

@@ -1,5 +1,6 @@
 using System.CommandLine.Parsing;
 using System.Globalization;
+using Pvmmap.Snapshots;
 
 namespace Pvmmap.Cli;
 
@@ -15,6 +16,28 @@ internal static class ValueParsers
     public static ulong Size(ArgumentResult result) => Value<ulong>(result, AddressSyntax.TryParseSize);
 
     public static AddressRange Range(ArgumentResult result) => Value<AddressRange>(result, AddressSyntax.TryParseRange);
+
+    /// <summary>All that were given.</summary>
+    public static AddressRange[] Ranges(ArgumentResult result)
+    {
+        var ranges = new List<AddressRange>();
+        foreach (Token token in result.Tokens)
+        {
+            if (AddressSyntax.TryParseRange(token.Value, out AddressRange range, out string? error)) ranges.Add(range);
+            else result.AddError($"{Name(result)}: {error}");
+        }
+        return [.. ranges];
+    }
+
+    public static CoreFilter Filter(ArgumentResult result) => Value<CoreFilter>(result, TryParseFilter);
+
+    private static bool TryParseFilter(string text, out CoreFilter filter, out string? error)
+    {
+        bool valid = AddressSyntax.TryParseAddress(text, out ulong bits, out _) && bits <= (ulong)CoreFilter.All;
+        filter = valid ? (CoreFilter)bits : CoreFilter.None;
+        error = valid ? null : $"'{text}' is not a filter; write 0x0 to 0x1ff, the bits of core(5)";
+        return valid;
+    }
 
     private static bool TryParsePid(string text, out int pid, out string? error)
     {

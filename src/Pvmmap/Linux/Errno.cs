@@ -21,6 +21,7 @@ public enum Errno
     EBUSY = 16,
     EEXIST = 17,
     ENODEV = 19,
+    EISDIR = 21,
     EINVAL = 22,
     ENFILE = 23,
     EMFILE = 24,
@@ -31,5 +32,6 @@ public enum Errno
     ENOSYS = 38,
     EOPNOTSUPP = 95,
     ETIMEDOUT = 110,
+    EDQUOT = 122,
 #pragma warning restore CS1591
 }

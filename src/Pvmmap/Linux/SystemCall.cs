@@ -64,6 +64,7 @@ internal static partial class SystemCall
     public static int SYS_mbind => Processor.IsArm64 ? Arm64SystemCalls.SYS_mbind : X64SystemCalls.SYS_mbind;
     public static int SYS_set_mempolicy => Processor.IsArm64 ? Arm64SystemCalls.SYS_set_mempolicy : X64SystemCalls.SYS_set_mempolicy;
     public static int SYS_openat => Processor.IsArm64 ? Arm64SystemCalls.SYS_openat : X64SystemCalls.SYS_openat;
+    public static int SYS_linkat => Processor.IsArm64 ? Arm64SystemCalls.SYS_linkat : X64SystemCalls.SYS_linkat;
     public static int SYS_readlinkat => Processor.IsArm64 ? Arm64SystemCalls.SYS_readlinkat : X64SystemCalls.SYS_readlinkat;
     public static int SYS_epoll_pwait => Processor.IsArm64 ? Arm64SystemCalls.SYS_epoll_pwait : X64SystemCalls.SYS_epoll_pwait;
     public static int SYS_accept4 => Processor.IsArm64 ? Arm64SystemCalls.SYS_accept4 : X64SystemCalls.SYS_accept4;

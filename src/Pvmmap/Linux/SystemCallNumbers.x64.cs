@@ -49,6 +49,7 @@ internal static class X64SystemCalls
     public const int SYS_mbind = 237;
     public const int SYS_set_mempolicy = 238;
     public const int SYS_openat = 257;
+    public const int SYS_linkat = 265;
     public const int SYS_readlinkat = 267;
     public const int SYS_epoll_pwait = 281;
     public const int SYS_accept4 = 288;

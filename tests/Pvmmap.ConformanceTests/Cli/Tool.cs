@@ -74,6 +74,8 @@ internal sealed class Tool : IDisposable
         }
     }
 
+    public int Pid => _process.Id;
+
     /// <summary>What Ctrl-C sends.</summary>
     public void Interrupt() => Libc.Kill(_process.Id, 2);
 

@@ -15,6 +15,10 @@ public sealed class CommandLineTests
     [InlineData("copy --from=1 --to=2 --range=0x1000+1M --at=65536 --fixed-noreplace --lazy")]
     [InlineData("move --from 1 --to 2 --range 7f3c10000000-7f3c14000000")]
     [InlineData("move --from=1 --to=2 --range=0x1000+1M --at=65536 --fixed-noreplace --lazy")]
+    [InlineData("snapshot 1 -o core")]
+    [InlineData("snapshot 1 --output core.zst --force --full --include-dontdump --json")]
+    [InlineData("snapshot 1 -o - --compress gzip --filter 0x33")]
+    [InlineData("snapshot 1 -o core --range 0x1000+4K --range 7f3c10000000-7f3c14000000 --compress none")]
     [InlineData("ps --json")]
     [InlineData("doctor")]
     [InlineData("doctor --from 1 --to 2")]
@@ -40,6 +44,14 @@ public sealed class CommandLineTests
     [InlineData("copy --from 1 --to 2 --range 0x1000+4K --move", "see 'pvmmap copy --help'")]
     [InlineData("move --from 1 --to 2", "move: Option '--range' is required; see 'pvmmap move --help'")]
     [InlineData("move --from 1 --to 2 --range 0x1000+4K --fixed", "move: --fixed and --fixed-noreplace need an address; add --at ADDR")]
+    [InlineData("snapshot 1", "snapshot: Option '--output' is required; see 'pvmmap snapshot --help'")]
+    [InlineData("snapshot -o core", "see 'pvmmap snapshot --help'")]
+    [InlineData("snapshot x -o core", "snapshot: PID: 'x' is not a process id; write a positive decimal number")]
+    [InlineData("snapshot 1 -o core --compress rar", "snapshot: --compress: 'rar' is not known; write gzip, zstd or none")]
+    [InlineData("snapshot 1 -o core --filter 0x200", "snapshot: --filter: '0x200' is not a filter; write 0x0 to 0x1ff, the bits of core(5)")]
+    [InlineData("snapshot 1 -o core --filter 0x33 --full", "snapshot: --full contradicts --filter; choose one of them")]
+    [InlineData("snapshot 1 -o - --json", "snapshot: --json and the core would both go to standard output; give -o a file")]
+    [InlineData("snapshot 1 -o core --range 0x1000+4K --range 12", "snapshot: --range: '12' is not a range; write START-END")]
     [InlineData("doctor --from -1 --to 2", "doctor: --from: '-1' is not a process id; write a positive decimal number")]
     [InlineData("doctor --to 0", "doctor: --to: '0' is not a process id; write a positive decimal number")]
     [InlineData("doctor --from", "see 'pvmmap doctor --help'")]
@@ -56,7 +68,7 @@ public sealed class CommandLineTests
     [Fact]
     public void The_processes_of_the_demo_are_no_commands_for_people() =>
         Assert.Equal(
-            ["copy", "demo", "doctor", "map", "move", "ps"],
+            ["copy", "demo", "doctor", "map", "move", "ps", "snapshot"],
             Program.Build().Subcommands.Where(c => !c.Hidden).Select(c => c.Name).Order(StringComparer.Ordinal));
 
     [Fact]

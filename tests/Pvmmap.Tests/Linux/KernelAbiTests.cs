@@ -22,6 +22,7 @@ public class KernelAbiTests
         "DeliveredPositions",
         "Descriptors",
         "DirectoryBuffer",
+        "FileOutput.Arm64TemporaryFile", // O_TMPFILE of arm64
         "Guardian.AnnouncementMilliseconds",
         "Relocation.Mappings",
         "Departure.SignalAction", // the kernel's struct sigaction is not the C library's
@@ -93,6 +94,9 @@ public class KernelAbiTests
     /// <summary>Constants that mean the kernel's value and go by another name, and what they are in C.</summary>
     private static readonly Dictionary<string, string> s_inC = new()
     {
+        ["Elf.FileHeader.IdentityBytes"] = "EI_NIDENT",
+        ["Elf.ProcessInformation.ArgumentBytes"] = "ELF_PRARGSZ",
+        ["Elf.ProcessInformation.NameBytes"] = "sizeof(((struct elf_prpsinfo *)0)->pr_fname)",
         ["Kernel.PollIn"] = "POLLIN",
         ["SignalFrame.ContextOffset"] = "sizeof(char *)", // the return address lies before it
         ["SignalFrame.FpStateOffset"] = "sizeof(char *) + offsetof(ucontext_t, uc_mcontext.fpregs)",
