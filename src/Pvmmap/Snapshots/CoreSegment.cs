@@ -26,7 +26,7 @@ internal sealed record CoreSegment(SnapshotRange Mapping, ulong FileBytes, IRead
                 continue;
             }
             PageRange content = new(mapping.Range.Start, mapping.Range.Start + bytes);
-            PageRange[] extents = bytes == 0 ? [] : IsSparse(mapping) ? [.. source.Populated(content)] : [content];
+            PageRange[] extents = bytes == 0 ? [] : IsSparse(mapping) ? Touched(source, content) : [content];
             // A reserve of addresses, which may be larger than any disk: nothing is there, and the process itself could not read it.
             if (extents.Length == 0 && mapping.Permissions.StartsWith("---", StringComparison.Ordinal)) bytes = 0;
             segments.Add(new CoreSegment(mapping, bytes, extents));
@@ -34,7 +34,20 @@ internal sealed record CoreSegment(SnapshotRange Mapping, ulong FileBytes, IRead
         return (segments, missing);
     }
 
-    private static bool IsSparse(SnapshotRange mapping) => mapping is { IsFileBacked: false, IsShared: false } && mapping.Name != "[vdso]";
+    // All of it is in the snapshot, so that what is not there reads as zeros; a file's pages may be in the file only.
+    private static bool IsSparse(SnapshotRange mapping) => mapping is { Content: SnapshotContent.Taken } and not { Name: "[vdso]" };
+
+    /// <summary>What has content, and what was lost before the snapshot: not to be taken for zeros.</summary>
+    private static PageRange[] Touched(ICoreSource source, PageRange range)
+    {
+        var touched = new List<PageRange>();
+        foreach (PageRange run in source.Populated(range).Concat(source.Unreadable.Select(range.Intersect)).Where(run => run.Length != 0).OrderBy(run => run.Start))
+        {
+            if (touched.Count != 0 && run.Start <= touched[^1].End) touched[^1] = new(touched[^1].Start, Math.Max(run.End, touched[^1].End));
+            else touched.Add(run);
+        }
+        return [.. touched];
+    }
 
     private static ulong Bytes(ICoreSource source, SnapshotRange mapping, CoreFilter filter, bool includeDontDump)
     {

@@ -11,6 +11,9 @@ internal interface ICoreSource
 
     IReadOnlyList<SnapshotThread> Threads { get; }
 
+    /// <summary>Pages that could not be read when the snapshot was taken.</summary>
+    IReadOnlyList<PageRange> Unreadable { get; }
+
     /// <summary>As <see cref="ProcessSnapshot.Read"/>.</summary>
     void Read(ulong address, Span<byte> destination);
 
@@ -31,6 +34,8 @@ internal sealed class SnapshotCoreSource(ProcessSnapshot snapshot) : ICoreSource
     public IReadOnlyList<SnapshotRange> Ranges => snapshot.Ranges;
 
     public IReadOnlyList<SnapshotThread> Threads => snapshot.Threads;
+
+    public IReadOnlyList<PageRange> Unreadable => snapshot.Unreadable;
 
     public void Read(ulong address, Span<byte> destination) => snapshot.Read(address, destination);
 

@@ -109,6 +109,26 @@ public sealed class CoreDumpTests
     }
 
     [Fact]
+    public void Pages_lost_before_the_snapshot_are_missing_too()
+    {
+        var source = new FakeCoreSource();
+        source.Map(At, 100);
+        source.Fill(At + 10 * Page, 5);
+        source.Lose(At + 50 * Page, 3);
+        source.Lose(At + 15 * Page, 1); // next to what is there
+        source.Map(At + 100 * Page, 100, "rw-s", "/memfd:x (deleted)", 7);
+        source.Lose(At + 190 * Page, 10);
+        (CoreFile core, CoreDumpResult result) = Dump(source);
+        Assert.Equal([new(At + 15 * Page, At + 16 * Page), new(At + 50 * Page, At + 53 * Page), new PageRange(At + 190 * Page, At + 200 * Page)], result.Unreadable);
+        Assert.Null(core.Read(At + 15 * Page, 1));
+        Assert.Null(core.Read(At + 52 * Page, 1));
+        Assert.Null(core.Read(At + 190 * Page, 1));
+        Assert.Equal(FakeCoreSource.Content(At + 14 * Page), core.Read(At + 14 * Page, (int)Page));
+        Assert.Equal(new byte[34 * Page], core.Read(At + 16 * Page, (int)(34 * Page)));
+        Assert.Equal(5 * Page, result.MemoryBytes);
+    }
+
+    [Fact]
     public void In_a_pipe_the_result_tells_of_them()
     {
         var source = new FakeCoreSource();

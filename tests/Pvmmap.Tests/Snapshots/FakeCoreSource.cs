@@ -10,6 +10,7 @@ internal sealed class FakeCoreSource : ICoreSource
     private readonly List<SnapshotRange> _ranges = [];
     private readonly Dictionary<ulong, byte[]> _pages = [];
     private readonly HashSet<ulong> _unreadable = [];
+    private readonly List<PageRange> _lost = [];
 
     public SnapshotIdentity Identity { get; init; } = new() { ProcessId = 4711, CoreDumpFilter = 0x33 };
 
@@ -18,6 +19,8 @@ internal sealed class FakeCoreSource : ICoreSource
     public IReadOnlyList<SnapshotRange> Ranges => _ranges;
 
     public IReadOnlyList<SnapshotThread> Threads { get; init; } = [];
+
+    public IReadOnlyList<PageRange> Unreadable => _lost;
 
     /// <summary>Reading this page comes to this error.</summary>
     public (ulong Page, Errno Errno)? Trouble { get; set; }
@@ -55,6 +58,9 @@ internal sealed class FakeCoreSource : ICoreSource
         for (ulong page = at; page < at + pages * Page; page += Page) _unreadable.Add(page);
     }
 
+    /// <summary>Has pages that could not be read when the snapshot was taken: nothing is there, and nothing says so but the list.</summary>
+    public void Lose(ulong at, ulong pages) => _lost.Add(new(at, at + pages * Page));
+
     /// <summary>What Fill gives a page: its address all over, which is never zero.</summary>
     public static byte[] Content(ulong page)
     {
@@ -80,7 +86,7 @@ internal sealed class FakeCoreSource : ICoreSource
         while (done < destination.Length)
         {
             ulong at = address + (ulong)done, page = at / Page * Page;
-            if (_unreadable.Contains(page) || Trouble?.Page == page || !_ranges.Exists(range => range.Range.Contains(new(page, page + Page)))) break;
+            if (_unreadable.Contains(page) || _lost.Exists(range => range.Contains(new(page, page + Page))) || Trouble?.Page == page || !_ranges.Exists(range => range.Range.Contains(new(page, page + Page)))) break;
             bool isFile = _ranges.Find(range => range.Range.Start <= at && at < range.Range.End)!.IsFileBacked;
             ReadOnlySpan<byte> content = _pages.GetValueOrDefault(page) ?? (isFile ? FileContent(page) : new byte[Page]);
             content = content[(int)(at - page)..];
