@@ -41,6 +41,7 @@ internal static class Program
         MmapCommand.CreateMove(),
         PsCommand.Create(),
         DoctorCommand.Create(),
+        HeapCommand.Create(),
         Demo.DemoCommand.Create(),
         Demo.PageServer.CreateCommand(),
         Demo.RestoreTarget.CreateCommand(),
