@@ -63,7 +63,7 @@ public sealed class ThreadContextTests
 
     /// <summary>Each another; selectors have 16 bits, the flags 32.</summary>
     private static ulong Value(int index, string name) =>
-        (ulong)(index + 1) * (name is "Cs" or "Ss" or "Ds" or "Es" or "Fs" or "Gs" ? 0x11UL : name == "EFlags" ? 0x1000 : 0x0101_0101_0101_0101);
+        (ulong)(index + 1) * (name is "Cs" or "Ss" or "Ds" or "Es" or "Fs" or "Gs" ? 0x11UL : name == "EFlags" ? 0x1000UL : 0x0101_0101_0101_0101UL);
 
     private static byte[] FxSave()
     {
