@@ -36,8 +36,9 @@ public sealed class RuntimeSnapshotTests(Theatre theatre) : Scene(theatre)
         for (int round = 0; round < 5; round++)
         {
             Stop(app);
-            using RuntimeSnapshot snapshot = RuntimeSnapshot.Capture(app.Pid);
+            // the dump first: a capture has the thread do a system call over that the stop had interrupted, which shows in its registers
             using RuntimeDump dump = RuntimeDump.Of(Theatre, app.Pid);
+            using RuntimeSnapshot snapshot = RuntimeSnapshot.Capture(app.Pid);
             List<string> stacks = Stacks(dump.Runtime);
             Assert.Equal(stacks, Stacks(snapshot.Runtime));
             Assert.Contains(stacks, line => line.Contains("HeapApp.Load.Make", StringComparison.Ordinal));
@@ -50,8 +51,8 @@ public sealed class RuntimeSnapshotTests(Theatre theatre) : Scene(theatre)
     {
         Actor app = NewHeapApp();
         Stop(app);
-        using RuntimeSnapshot snapshot = RuntimeSnapshot.Capture(app.Pid);
         using RuntimeDump dump = RuntimeDump.Of(Theatre, app.Pid);
+        using RuntimeSnapshot snapshot = RuntimeSnapshot.Capture(app.Pid);
         IDataReader ours = snapshot.Runtime.DataTarget.DataReader, theirs = dump.Runtime.DataTarget.DataReader;
         Assert.NotEmpty(snapshot.Runtime.Threads);
         foreach (ClrThread thread in snapshot.Runtime.Threads.Where(thread => thread.IsAlive))
