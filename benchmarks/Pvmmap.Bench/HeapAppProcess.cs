@@ -56,5 +56,14 @@ internal sealed class HeapAppProcess : IDisposable
         return Hear();
     }
 
-    private string Hear() => _process.StandardOutput.ReadLine() ?? throw new IOException($"bench: process {Pid} ended; see dmesg (out of memory?)");
+    private string Hear()
+    {
+        while (_process.StandardOutput.ReadLine() is { } line)
+        {
+            // a runtime that is told to dump itself has createdump write there too
+            if (!line.StartsWith("[createdump]", StringComparison.Ordinal)) return line;
+        }
+
+        throw new IOException($"bench: process {Pid} ended; see dmesg (out of memory?)");
+    }
 }
