@@ -9,7 +9,7 @@ namespace Pvmmap.Bench;
 /// </summary>
 internal static class Program
 {
-    private static readonly IBenchmark[] s_all = [new MoveBenchmark(), new RangeBenchmark()];
+    private static readonly IBenchmark[] s_all = [new MoveBenchmark(), new RangeBenchmark(), new SnapshotBenchmark()];
 
     private static int Main(string[] args)
     {
@@ -40,8 +40,13 @@ internal static class Program
             Description = "Folder for NAME.json and NAME.md; none are written without it.",
             HelpName = "DIR",
         };
-        var root = new RootCommand("Measurements of process_vm_mmap() beside what there was before.") { names, list, results };
-        root.SetAction(parsed => parsed.GetValue(list) ? List() : Run(parsed.GetValue(names)!, parsed.GetValue(results)));
+        var heapApp = new Option<FileInfo?>("--heap-app") { Description = "The .NET program that the snapshots are taken of.", HelpName = "PROGRAM", Hidden = true };
+        var root = new RootCommand("Measurements of process_vm_mmap() beside what there was before.") { names, list, results, heapApp };
+        root.SetAction(parsed =>
+        {
+            HeapAppProcess.Program = parsed.GetValue(heapApp)?.FullName;
+            return parsed.GetValue(list) ? List() : Run(parsed.GetValue(names)!, parsed.GetValue(results));
+        });
         var worker = new Command(Worker.Command, "A process with memory that does what it is told on its standard input.") { Hidden = true };
         worker.SetAction(_ =>
         {

@@ -14,6 +14,7 @@ namespace Pvmmap.Cli;
 [JsonSerializable(typeof(PsCommand.FillRow[]))]
 [JsonSerializable(typeof(DoctorCommand.CapabilityRow[]))]
 [JsonSerializable(typeof(DoctorCommand.PrognosisReport))]
+[JsonSerializable(typeof(HeapCommand.HeapReport))]
 [JsonSerializable(typeof(Demo.DemoReport))]
 internal sealed partial class JsonOutput : JsonSerializerContext
 {

@@ -42,6 +42,7 @@ internal static class Program
         SnapshotCommand.Create(),
         PsCommand.Create(),
         DoctorCommand.Create(),
+        HeapCommand.Create(),
         Demo.DemoCommand.Create(),
         Demo.PageServer.CreateCommand(),
         Demo.RestoreTarget.CreateCommand(),

@@ -32,6 +32,8 @@ public sealed class Theatre : IDisposable
 
     public static string DotnetApp => Metadata("DotnetApp");
 
+    public static string HeapApp => Metadata("HeapApp");
+
     /// <summary>The C library under test, where the build puts it.</summary>
     public static string Library => Path.Combine(RepositoryRoot, "artifacts/lib/libprocess_vm_mmap.so");
 

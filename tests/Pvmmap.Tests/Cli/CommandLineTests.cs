@@ -24,6 +24,8 @@ public sealed class CommandLineTests
     [InlineData("doctor --from 1 --to 2")]
     [InlineData("doctor --from 1 --json")]
     [InlineData("doctor --to=2")]
+    [InlineData("heap 123")]
+    [InlineData("heap 123 --top 20 --min-size 1K --max-size 85000 --type System.String --timeout 60 --dac /usr/lib/libmscordaccore.so --json")]
     [InlineData("demo")]
     [InlineData("demo /tmp --size 256M")]
     public void What_the_documentation_shows_is_accepted(string line) => Assert.Empty(Parse(line).Errors);
@@ -55,6 +57,11 @@ public sealed class CommandLineTests
     [InlineData("doctor --from -1 --to 2", "doctor: --from: '-1' is not a process id; write a positive decimal number")]
     [InlineData("doctor --to 0", "doctor: --to: '0' is not a process id; write a positive decimal number")]
     [InlineData("doctor --from", "see 'pvmmap doctor --help'")]
+    [InlineData("heap", "see 'pvmmap heap --help'")]
+    [InlineData("heap x", "heap: PID: 'x' is not a process id; write a positive decimal number")]
+    [InlineData("heap 123 --top 0", "heap: --top: give at least 1; see 'pvmmap heap --help'")]
+    [InlineData("heap 123 --timeout -1", "heap: --timeout: give 0 to 86400 seconds; see 'pvmmap heap --help'")]
+    [InlineData("heap 123 --min-size 0", "heap: --min-size: the size '0' is zero; give at least 1 byte")]
     [InlineData("demo --size 0", "demo: --size: the size '0' is zero; give at least 1 byte")]
     public void What_is_wrong_is_said_in_one_line_with_what_to_do(string line, string expected)
     {
@@ -68,7 +75,7 @@ public sealed class CommandLineTests
     [Fact]
     public void The_processes_of_the_demo_are_no_commands_for_people() =>
         Assert.Equal(
-            ["copy", "demo", "doctor", "map", "move", "ps", "snapshot"],
+            ["copy", "demo", "doctor", "heap", "map", "move", "ps", "snapshot"],
             Program.Build().Subcommands.Where(c => !c.Hidden).Select(c => c.Name).Order(StringComparer.Ordinal));
 
     [Fact]
