@@ -13,7 +13,7 @@ internal static class HeapCommand
 
     public static Command Create()
     {
-        var pid = new Argument<int>("PID") { Description = "The .NET process to look at.", CustomParser = ValueParsers.Pid };
+        var pid = new Argument<int>("PID") { Description = "The .NET process to look at, or the keeper of a snapshot of one.", CustomParser = ValueParsers.Pid };
         var top = new Option<int?>("--top") { Description = "List only the N types that take the most; the totals stay those of all.", HelpName = "N" };
         top.Validators.Add(result =>
         {
@@ -62,7 +62,7 @@ internal static class HeapCommand
 
     private static int Run(int pid, RuntimeSnapshotOptions options, Filter filter, int? top, bool json)
     {
-        using RuntimeSnapshot snapshot = RuntimeSnapshot.Capture(pid, options);
+        using RuntimeSnapshot snapshot = KeptSnapshot.TryOpen(pid) is { } kept ? RuntimeSnapshot.Open(kept, options.DacPath) : RuntimeSnapshot.Capture(pid, options);
         HeapStatistics all = snapshot.CountHeap(filter.TakesAll ? null : filter.Takes);
         HeapReport report = HeapReport.From(snapshot, new HeapStatistics([.. all.Types.Where(filter.Takes)]), top);
         if (json)

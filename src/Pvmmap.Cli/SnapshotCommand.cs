@@ -7,19 +7,18 @@ using Spectre.Console;
 
 namespace Pvmmap.Cli;
 
-/// <summary><c>pvmmap snapshot</c>: a process's core file, for which it stands still no longer than a fork takes.</summary>
+/// <summary><c>pvmmap snapshot</c>: a process's core file, for which it stands still no longer than a fork takes; or a snapshot kept for later.</summary>
 internal static class SnapshotCommand
 {
     private const string Pipe = "-";
 
     public static Command Create()
     {
-        var pid = new Argument<int>("PID") { Description = "Process to take; it goes on while the file is written.", CustomParser = ValueParsers.Pid };
-        var output = new Option<string>("--output", "-o")
+        var pid = new Argument<int>("PID") { Description = "Process to take, which goes on while the file is written; or the keeper of a snapshot that was kept.", CustomParser = ValueParsers.Pid };
+        var output = new Option<string?>("--output", "-o")
         {
             Description = "File to write, or '-' for standard output. It has its name only when it is whole; Ctrl-C leaves nothing.",
             HelpName = "FILE",
-            Required = true,
         };
         var compress = new Option<Compression?>("--compress")
         {
@@ -44,31 +43,80 @@ internal static class SnapshotCommand
             CustomParser = ValueParsers.Ranges,
         };
         var force = new Option<bool>("--force") { Description = "Replace the file if it is there." };
+        var keep = new Option<bool>("--keep") { Description = "Keep the snapshot when this command has ended, and tell the process that keeps it; 'pvmmap ps' lists it." };
+        var release = new Option<bool>("--release") { Description = "End a snapshot that was kept, PID being its keeper; with -o, when the file is written." };
         Option<bool> json = CommonOptions.Json();
         var command = new Command("snapshot", "Write a core file of a process that goes on running: for gdb, lldb and the like.")
         {
-            pid, output, compress, filter, full, dontDump, ranges, force, json,
+            pid, output, compress, filter, full, dontDump, ranges, keep, release, force, json,
         };
         command.Validators.Add(result =>
         {
+            if (result.Errors.Any()) return;
+            if (result.GetResult(output) is null)
+            {
+                if (!result.GetValue(keep) && !result.GetValue(release)) result.AddError("say what to do: write a file (-o FILE, or -o - for standard output), --keep or --release");
+                else if (result.GetResult(compress) is not null || result.GetValue(force)) result.AddError("--compress and --force are of a file; name it with -o");
+            }
+            if (result.GetValue(keep) && result.GetValue(release)) result.AddError("--keep contradicts --release; choose one of them");
+            if (result.GetValue(release) && result.GetResult(ranges) is not null) result.AddError("--release ends the whole snapshot; leave out --range");
             if (result.GetValue(full) && result.GetResult(filter) is not null) result.AddError("--full contradicts --filter; choose one of them");
             if (result.GetValue(json) && result.GetValue(output) == Pipe) result.AddError("--json and the core would both go to standard output; give -o a file");
         });
         command.SetAction(parsed =>
         {
-            string name = parsed.GetValue(output)!;
+            string? name = parsed.GetValue(output);
             CoreFilter? memory = parsed.GetValue(full) ? CoreFilter.All : parsed.GetValue(filter);
-            Compression kind = parsed.GetValue(compress) ?? CompressionKinds.OfName(name);
+            Compression kind = parsed.GetValue(compress) ?? CompressionKinds.OfName(name ?? "");
             var options = new CoreDumpOptions
             {
                 Filter = memory, IncludeDontDump = parsed.GetValue(dontDump), Encoding = kind.Encoding(), Overwrite = parsed.GetValue(force),
             };
-            return Run(parsed.GetValue(pid), name, kind, parsed.GetValue(ranges) ?? [], options, parsed.GetValue(json));
+            AddressRange[] wanted = parsed.GetValue(ranges) ?? [];
+            Afterwards then = parsed.GetValue(keep) ? Afterwards.Keep : parsed.GetValue(release) ? Afterwards.Release : Afterwards.AsFound;
+            return name is null ? KeepOrRelease(parsed.GetValue(pid), then, Wanted(wanted, options), parsed.GetValue(json))
+                : Run(parsed.GetValue(pid), name, kind, wanted, options, then, parsed.GetValue(json));
         });
         return command;
     }
 
-    private static int Run(int pid, string name, Compression kind, AddressRange[] ranges, CoreDumpOptions options, bool json)
+    /// <summary>What becomes of the snapshot when the file is written: one that was kept already stays, another ends.</summary>
+    private enum Afterwards
+    {
+        AsFound,
+        Keep,
+        Release,
+    }
+
+    private static int KeepOrRelease(int pid, Afterwards then, SnapshotOptions options, bool json)
+    {
+        using ProcessSnapshot snapshot = Take(pid, options, then);
+        Finish(snapshot, then);
+        if (json) JsonOutput.Write(KeptReport.From(snapshot, then == Afterwards.Release), JsonOutput.Plain.KeptReport);
+        else if (then == Afterwards.Keep) Console.Out.Write(DescribeKept(snapshot));
+        return ExitCode.Done;
+    }
+
+    private static ProcessSnapshot Take(int pid, SnapshotOptions options, Afterwards then)
+    {
+        if (then == Afterwards.Release) return ProcessSnapshot.Open(pid);
+        if (KeptSnapshot.TryOpen(pid) is not { } kept) return ProcessSnapshot.Capture(pid, options);
+        if (options.Ranges is null) return kept;
+        kept.Dispose();
+        throw new PvmmapException(Errno.EINVAL, "take a range", pid, hint: "it keeps a snapshot, which is written as a whole; give --range when the snapshot is taken");
+    }
+
+    private static void Finish(ProcessSnapshot snapshot, Afterwards then)
+    {
+        if (then == Afterwards.Keep) snapshot.Detach();
+        else if (then == Afterwards.Release) snapshot.Release();
+    }
+
+    private static string DescribeKept(ProcessSnapshot snapshot) => string.Create(CultureInfo.InvariantCulture,
+        $"snapshot of process {snapshot.Identity.ProcessId} kept by process {snapshot.KeeperPid}, until 'pvmmap snapshot {snapshot.KeeperPid} --release'\n"
+        + $"process stopped {Figures.Duration(snapshot.StopTime)}\n{string.Concat(snapshot.Notes.Select(note => $"note: {note}\n"))}");
+
+    private static int Run(int pid, string name, Compression kind, AddressRange[] ranges, CoreDumpOptions options, Afterwards then, bool json)
     {
         bool toPipe = name == Pipe;
         if (toPipe && !Console.IsOutputRedirected)
@@ -83,18 +131,15 @@ internal static class SnapshotCommand
         {
             // What is wrong with the file's name is said before the process is stopped.
             using NewFile? file = toPipe ? null : NewFile.Begin(name, options.Overwrite);
-            TimeSpan stopTime;
-            IReadOnlyList<string> notes;
-            CoreDumpResult result;
-            using (ProcessSnapshot snapshot = ProcessSnapshot.Capture(pid, Wanted(ranges, options)))
-            {
-                (stopTime, notes) = (snapshot.StopTime, snapshot.Notes);
-                result = Console.IsErrorRedirected
-                    ? Write(snapshot, file, options, null, cancellation)
-                    : FillProgress.Show("writing", 1, task => Write(snapshot, file, options, new Display(task), cancellation));
-            }
-            if (json) JsonOutput.Write(Report.From(pid, name, kind, stopTime, notes, result), JsonOutput.Plain.SnapshotReport);
-            else if (!toPipe) Console.Out.Write(Describe(pid, name, stopTime, notes, result));
+            using ProcessSnapshot snapshot = Take(pid, Wanted(ranges, options), then);
+            CoreDumpResult result = Console.IsErrorRedirected
+                ? Write(snapshot, file, options, null, cancellation)
+                : FillProgress.Show("writing", 1, task => Write(snapshot, file, options, new Display(task), cancellation));
+            Finish(snapshot, then);
+            int of = snapshot.Identity.ProcessId;
+            if (json) JsonOutput.Write(Report.From(of, then == Afterwards.Keep ? snapshot.KeeperPid : null, name, kind, snapshot.StopTime, snapshot.Notes, result), JsonOutput.Plain.SnapshotReport);
+            else if (!toPipe) Console.Out.Write(Describe(of, name, snapshot.StopTime, snapshot.Notes, result));
+            if (then == Afterwards.Keep && !json) (toPipe ? Console.Error : Console.Out).Write(DescribeKept(snapshot));
             return Warn(result);
         }
         catch (OperationCanceledException)
@@ -193,14 +238,21 @@ internal static class SnapshotCommand
 
     /// <summary>What --json prints.</summary>
     internal sealed record Report(
-        int Pid, string File, string Compression, double StopTimeUs, double WriteTimeUs, ulong MemoryBytes, ulong CoreBytes, ulong? OutputBytes,
+        int Pid, int? KeeperPid, string File, string Compression, double StopTimeUs, double WriteTimeUs, ulong MemoryBytes, ulong CoreBytes, ulong? OutputBytes,
         int Segments, int Threads, IReadOnlyList<RangeRow> Unreadable, IReadOnlyList<RangeRow> Missing, IReadOnlyList<string> Notes)
     {
-        public static Report From(int pid, string file, Compression kind, TimeSpan stopTime, IReadOnlyList<string> notes, CoreDumpResult result) => new(
-            pid, Path.GetFullPath(file), kind.Word(), stopTime.TotalMicroseconds, result.Time.TotalMicroseconds, result.MemoryBytes, result.CoreBytes,
+        public static Report From(int pid, int? keeper, string file, Compression kind, TimeSpan stopTime, IReadOnlyList<string> notes, CoreDumpResult result) => new(
+            pid, keeper, Path.GetFullPath(file), kind.Word(), stopTime.TotalMicroseconds, result.Time.TotalMicroseconds, result.MemoryBytes, result.CoreBytes,
             result.OutputBytes, result.Segments, result.Threads,
             [.. result.Unreadable.Select(range => new RangeRow(Figures.Hex(range.Start), Figures.Hex(range.End), null, null))],
             [.. result.Missing.Select(range => new RangeRow(Figures.Hex(range.Range.Start), Figures.Hex(range.Range.End), range.Name, range.Reason))], notes);
+    }
+
+    /// <summary>What --json prints of a snapshot that no file is written of.</summary>
+    internal sealed record KeptReport(int Pid, int KeeperPid, bool Released, double StopTimeUs, DateTimeOffset TakenAt, IReadOnlyList<string> Notes)
+    {
+        public static KeptReport From(ProcessSnapshot snapshot, bool released) => new(
+            snapshot.Identity.ProcessId, snapshot.KeeperPid, released, snapshot.StopTime.TotalMicroseconds, snapshot.TakenAt, snapshot.Notes);
     }
 
     internal sealed record RangeRow(string Start, string End, string? Name, string? Reason);

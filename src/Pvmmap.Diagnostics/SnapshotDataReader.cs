@@ -19,7 +19,7 @@ internal sealed class SnapshotDataReader : IDataReader, IThreadReader, IMemoryRe
     {
         _snapshot = snapshot;
         _blocks = new SnapshotBlocks(snapshot);
-        _threads = ThreadNumbers.Within(snapshot);
+        _threads = snapshot.Threads.ToDictionary(thread => (uint)thread.NamespaceThreadId);
         _modules = new(() => [.. SnapshotModules.Find(this, snapshot.Ranges)]);
     }
 

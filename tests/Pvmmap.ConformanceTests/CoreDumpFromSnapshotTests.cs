@@ -174,8 +174,7 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         Puppet puppet = NewPuppet();
         string path = NewName();
         File.WriteAllBytes(path, Enumerable.Repeat((byte)0x5a, (int)(8 * Page)).ToArray());
-        puppet.Write(puppet.Scratch, System.Text.Encoding.UTF8.GetBytes(path + "\0"));
-        int fd = (int)puppet.Must(puppet.Syscall(Sys.openat, -100, (long)puppet.Scratch, 2), "openat");
+        int fd = puppet.OpenFile(path);
         ulong at = puppet.Map(8 * Page, Prot.ReadWrite, MapFlags.Private, fd: fd);
         puppet.Write(at, [1, 2, 3]); // so that it is dumped whole
         using (FileStream file = File.OpenWrite(path)) file.SetLength((long)(2 * Page));
@@ -194,8 +193,7 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         Puppet puppet = NewPuppet();
         string path = NewName();
         File.WriteAllBytes(path, new byte[8 * Page]);
-        puppet.Write(puppet.Scratch, System.Text.Encoding.UTF8.GetBytes(path + "\0"));
-        int fd = (int)puppet.Must(puppet.Syscall(Sys.openat, -100, (long)puppet.Scratch, 2), "openat");
+        int fd = puppet.OpenFile(path);
         ulong file = puppet.Map(8 * Page, Prot.ReadWrite, MapFlags.Shared, fd: fd), shared = puppet.Map(64 * MiB, Prot.ReadWrite, MapFlags.Shared);
         puppet.Fill(file, 8 * Page, 1);
         puppet.Fill(shared + 8 * MiB, MiB, 2);
@@ -236,8 +234,7 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         string file = NewName();
         byte[] content = [.. Enumerable.Range(0, (int)(2 * Page)).Select(i => (byte)(i * 7 + 1))];
         File.WriteAllBytes(file, content);
-        puppet.Write(puppet.Scratch, System.Text.Encoding.UTF8.GetBytes(file + "\0"));
-        int fd = (int)puppet.Must(puppet.Syscall(Sys.openat, -100, (long)puppet.Scratch, 2), "openat");
+        int fd = puppet.OpenFile(file);
         ulong mapped = puppet.Map(2 * Page, Prot.Read, MapFlags.Private, fd: fd), own = puppet.MapFilled(MiB, 1), hidden = puppet.MapFilled(MiB, 2),
             shared = puppet.Map(MiB, Prot.ReadWrite, MapFlags.Shared);
         puppet.Fill(shared, MiB, 3);

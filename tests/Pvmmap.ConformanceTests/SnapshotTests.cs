@@ -49,6 +49,35 @@ public sealed class SnapshotTests(Theatre theatre) : Scene(theatre)
         }
     }
 
+    [Theory]
+    [InlineData(Madv.DontFork, MiB / 4)]
+    [InlineData(Madv.DontFork, 2 * MiB)]
+    [InlineData(Madv.DontFork, 2 * MiB, 12)]
+    public void Unchanged_pages_of_a_private_file_withheld_from_a_fork_are_the_files(Madv advice, ulong length, int times = 1)
+    {
+        Puppet source = NewPuppet();
+        string path = Path.Combine(Theatre.NewFolder($"withheld-{Guid.NewGuid():N}"), "data");
+        byte[] content = new byte[length];
+        new Random(1).NextBytes(content);
+        File.WriteAllBytes(path, content);
+        int file = source.OpenFile(path);
+        ulong[] places = [.. Enumerable.Range(0, times).Select(_ => source.Map(length, flags: MapFlags.Private, fd: file))];
+        foreach (ulong at in places)
+        {
+            source.Must(source.Advise(at, length, advice), "madvise");
+            source.Write(at + Page, "changed"u8);
+        }
+        "changed"u8.CopyTo(content.AsSpan((int)Page));
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
+        foreach (ulong at in places)
+        {
+            byte[] read = new byte[length];
+            snapshot.Read(at, read);
+            Assert.True(read.AsSpan().SequenceEqual(content), $"0x{at:x}: differs from byte {read.AsSpan().CommonPrefixLength(content)} on");
+            Assert.Contains("dc", Smaps.Within(source.Pid, at, Page)[0].Flags, StringComparison.Ordinal);
+        }
+    }
+
     [Fact]
     public void The_whole_process_can_be_read_and_is_as_found()
     {

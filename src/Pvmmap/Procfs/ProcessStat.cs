@@ -24,6 +24,11 @@ internal sealed record ProcessStat
 
     public ulong SystemTicks { get; init; }
 
+    /// <summary>The same of the children that were waited for, fields 16 and 17.</summary>
+    public ulong ChildrenUserTicks { get; init; }
+
+    public ulong ChildrenSystemTicks { get; init; }
+
     /// <summary>Nice value, field 19.</summary>
     public int Nice { get; init; }
 
@@ -50,8 +55,8 @@ internal sealed record ProcessStat
         for (int field = 7; field < 9; field++) fields.Word();
         ulong flags = fields.Decimal();
         for (int field = 10; field < 14; field++) fields.Word();
-        ulong user = fields.Decimal(), system = fields.Decimal();
-        for (int field = 16; field < 19; field++) fields.Word();
+        ulong user = fields.Decimal(), system = fields.Decimal(), childrenUser = fields.Decimal(), childrenSystem = fields.Decimal();
+        fields.Word();
         int nice = fields.Int32();
         for (int field = 20; field < 22; field++) fields.Word();
         ulong started = fields.Decimal();
@@ -65,6 +70,8 @@ internal sealed record ProcessStat
             Flags = flags,
             UserTicks = user,
             SystemTicks = system,
+            ChildrenUserTicks = childrenUser,
+            ChildrenSystemTicks = childrenSystem,
             Nice = nice,
             StartTime = started,
             Pending = fields.Rest.IsEmpty ? 0 : fields.Decimal(),

@@ -61,6 +61,8 @@ internal static class ElfNotes
             SessionId = identity.SessionId,
             UserTime = Time(thread.UserTime),
             SystemTime = Time(thread.SystemTime),
+            ChildrenUserTime = Time(identity.ChildrenUserTime),
+            ChildrenSystemTime = Time(identity.ChildrenSystemTime),
         });
         status.Write(thread.GeneralRegisters.Span);
         Append(status, thread.FloatingPointRegisters.IsEmpty ? 0L : 1L); // the int pr_fpvalid, and what aligns the structure

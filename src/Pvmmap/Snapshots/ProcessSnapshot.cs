@@ -16,6 +16,7 @@ public sealed class ProcessSnapshot : IDisposable
 {
     private const int Attempts = 8;
     private const string Reading = "read the snapshot";
+    private const string Opening = "open the snapshot";
 
     private readonly SnapshotDescription description;
     private readonly KeeperProcess keeper;
@@ -120,9 +121,9 @@ public sealed class ProcessSnapshot : IDisposable
     {
         using FileDescriptor file = OpenDescription(keeperPid);
         SnapshotDescription description = SnapshotDescription.Read(file, out int owner)
-            ?? throw new PvmmapException(Errno.EINVAL, "open the snapshot", keeperPid, hint: "it is no keeper of a snapshot; pvmmap ps lists them");
+            ?? throw IsNoKeeper(keeperPid);
         if (owner != 0)
-            throw new PvmmapException(Errno.EBUSY, "open the snapshot", keeperPid, hint: string.Create(CultureInfo.InvariantCulture, $"it belongs to process {owner}, which has not detached it"));
+            throw new PvmmapException(Errno.EBUSY, Opening, keeperPid, hint: string.Create(CultureInfo.InvariantCulture, $"it belongs to process {owner}, which has not detached it"));
         return new ProcessSnapshot(description, KeeperProcess.Open(keeperPid), null);
     }
 
@@ -368,15 +369,27 @@ public sealed class ProcessSnapshot : IDisposable
 
     private static FileDescriptor OpenDescription(int keeperPid)
     {
+        // Of any other process the descriptor could be a device or a pipe, which to open is to act on it.
+        if (NameOf(keeperPid) is { } name && name != KeeperProcess.Name) throw IsNoKeeper(keeperPid);
+        SyscallResult file = Files.TryOpen(string.Create(CultureInfo.InvariantCulture, $"/proc/{keeperPid}/fd/{HolderFds.Control}"), Files.O_RDONLY);
+        if (!file.Failed) return new FileDescriptor(file.Value);
+        throw NameOf(keeperPid) is null ? new PvmmapException(Errno.ESRCH, Opening, keeperPid, hint: "no such process")
+            : file.Errno is Errno.ENOENT ? IsNoKeeper(keeperPid)
+            : new PvmmapException(Errno.EPERM, Opening, keeperPid, hint: "the caller may not look at it");
+    }
+
+    private static PvmmapException IsNoKeeper(int pid) => new(Errno.EINVAL, Opening, pid, hint: "it is no keeper of a snapshot; pvmmap ps lists them");
+
+    // Null if it has ended: one that was released a moment ago may not have been reaped yet.
+    private static string? NameOf(int pid)
+    {
         try
         {
-            return Files.Open(string.Create(CultureInfo.InvariantCulture, $"/proc/{keeperPid}/fd/{HolderFds.Control}"), Files.O_RDONLY);
+            return ProcessStatus.Read(pid) is { State: not ('Z' or 'X') } status ? status.Name : null;
         }
-        catch (PvmmapException e)
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
         {
-            bool there = Directory.Exists(string.Create(CultureInfo.InvariantCulture, $"/proc/{keeperPid}"));
-            Errno errno = !there ? Errno.ESRCH : e.Errno is Errno.ENOENT ? Errno.EINVAL : Errno.EPERM;
-            throw new PvmmapException(errno, "open the snapshot", keeperPid, hint: there ? "it keeps no snapshot that the caller may look at" : "no such process");
+            return null;
         }
     }
 

@@ -122,7 +122,7 @@ internal sealed class SnapshotCapture
         List<ThreadRegisters> registers = stopped.ReadThreads();
         List<SnapshotArea> areas = [.. SnapshotArea.Join(Without(Maps.Read(Pid), stopped.OwnPages), entries).Where(area => IsWanted(area.Range))];
         if (IsGuarded(stopped, areas)) return null;
-        List<SnapshotArea> lifted = [.. areas.Where(area => area.IsAnonymous && (area.Flags & SourcePlan.WithheldFromFork) != 0 && area.Refusal is null &&
+        List<SnapshotArea> lifted = [.. areas.Where(area => !area.Vma.Shared && !area.IsPrivateHugePages && (area.Flags & SourcePlan.WithheldFromFork) != 0 && area.Refusal is null &&
             !area.Flags.HasFlag(VmFlags.Droppable) && area.Range.Length > WorthLifting).OrderByDescending(area => area.Range.Length).Take(MostLifted)];
         RemoteThread child;
         using (ForkAdvice advice = new(stopped, lifted.SelectMany(area => WantedOf(area.Range).Select(range => (range, area.Flags)))))
@@ -275,6 +275,7 @@ internal sealed class SnapshotCapture
         return new SnapshotThread
         {
             ThreadId = thread.Tid,
+            NamespaceThreadId = from.Status.NSpid.Count > 1 && ProcessStatus.ReadThread(Pid, thread.Tid).NSpid is [.., int inner] ? inner : thread.Tid,
             Name = stat.Name,
             State = thread.StopSignal != 0 ? 'T' : thread.InSystemCall ? 'S' : 'R',
             GeneralRegisters = thread.General,
@@ -309,6 +310,8 @@ internal sealed class SnapshotCapture
             Nice = stat.Nice,
             Flags = stat.Flags,
             StartTime = stat.StartTime,
+            ChildrenUserTime = Ticks(stat.ChildrenUserTicks),
+            ChildrenSystemTime = Ticks(stat.ChildrenSystemTicks),
             Name = stat.Name,
             Executable = Files.TryReadLink(string.Create(CultureInfo.InvariantCulture, $"/proc/{like}/exe")) ?? "",
             CommandLine = Arguments(Files.TryReadText(string.Create(CultureInfo.InvariantCulture, $"/proc/{like}/cmdline")) ?? ""),

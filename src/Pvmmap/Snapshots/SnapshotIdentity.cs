@@ -36,6 +36,12 @@ public sealed record SnapshotIdentity
     /// <summary>Clock ticks from boot to the start of the process: with the id it names a process for good.</summary>
     public ulong StartTime { get; init; }
 
+    /// <summary>Processor time in user mode of its children that have been waited for.</summary>
+    public TimeSpan ChildrenUserTime { get; init; }
+
+    /// <summary>The same, in the kernel.</summary>
+    public TimeSpan ChildrenSystemTime { get; init; }
+
     /// <summary>The program's short name (comm), at most 15 bytes.</summary>
     public string Name { get; init; } = "";
 

@@ -31,7 +31,13 @@ internal sealed unsafe class SnapshotStash(int pid) : IDisposable
     {
         foreach (PageRange part in parts)
         {
-            List<PageRange> content = area.Vma.Shared ? InObject(area.Vma, part, file) : InPages(part, pagemap, filesToo: area.IsPrivateHugePages);
+            List<PageRange> content = area switch
+            {
+                { Vma.Shared: true } => InObject(area.Vma, part, file),
+                // What was not changed is the file's, and in no page table perhaps.
+                { IsAnonymous: false, IsPrivateHugePages: false } => [part],
+                _ => InPages(part, pagemap, filesToo: area.IsPrivateHugePages),
+            };
             ulong length = content.Aggregate(0UL, (sum, run) => sum + run.Length);
             if (length == 0) continue;
             if (area.Vma.Shared && Bytes + length > most)

@@ -9,6 +9,9 @@ public sealed record SnapshotThread
     /// <summary>Thread id, in the caller's pid namespace.</summary>
     public required int ThreadId { get; init; }
 
+    /// <summary>Thread id in the innermost pid namespace that the process is in: the one that it knows itself, as gettid(2) says it.</summary>
+    public required int NamespaceThreadId { get; init; }
+
     /// <summary>Its name (prctl PR_SET_NAME), at most 15 bytes.</summary>
     public string Name { get; init; } = "";
 

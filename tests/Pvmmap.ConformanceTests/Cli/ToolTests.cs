@@ -224,6 +224,38 @@ public sealed class ToolTests(Theatre theatre) : Scene(theatre)
         }
     }
 
+    [Fact]
+    public void A_snapshot_is_kept_listed_written_and_released()
+    {
+        Puppet source = NewPuppet();
+        ulong at = source.MapFilled(Length, 1);
+        JsonElement kept = Tool.Json($"snapshot {source.Pid} --keep --json");
+        int keeper = kept.GetProperty("keeper_pid").GetInt32();
+        source.Fill(at, Length, 2);
+
+        JsonElement listed = Assert.Single(Snapshots(), row => row.GetProperty("keeper_pid").GetInt32() == keeper);
+        Assert.Equal((source.Pid, 0, "puppet"), (listed.GetProperty("pid").GetInt32(), listed.GetProperty("owner_pid").GetInt32(), Text(listed, "name")));
+        Assert.InRange(listed.GetProperty("own_bytes").GetUInt64(), Length, Length + 4 * MiB);
+        Assert.InRange(listed.GetProperty("age_us").GetInt64(), 1L, 60_000_000L);
+        Assert.Contains(Tool.Run($"ps").Output.Split('\n'), line => line.Contains($"{keeper}", StringComparison.Ordinal) && line.Contains("detached", StringComparison.Ordinal));
+
+        Puppet target = NewPuppet();
+        ulong address = Number(Tool.Json($"copy --from {keeper} --to {target.Pid} --range 0x{at:x}+16M --json"), "address");
+        target.AssertContent(address, Length, 1);
+
+        string core = Path.Combine(Theatre.NewFolder($"kept-{Guid.NewGuid():N}"), "core");
+        AssertOneLine(1, "give --range when the snapshot is taken", Tool.Run($"snapshot {keeper} -o {core} --range 0x{at:x}+4K"));
+        Assert.Equal(source.Pid, Tool.Json($"snapshot {keeper} -o {core} --json").GetProperty("pid").GetInt32());
+        Assert.True(new FileInfo(core).Length > (long)Length);
+        Assert.Equal(0, Tool.Run($"snapshot {keeper} --release").Code);
+        Assert.DoesNotContain(Snapshots(), row => row.GetProperty("keeper_pid").GetInt32() == keeper);
+        AssertOneLine(1, "ESRCH", Tool.Run($"snapshot {keeper} --release"));
+        AssertOneLine(1, "pvmmap ps lists them", Tool.Run($"snapshot {source.Pid} --release"));
+        source.AssertContent(at, Length, 2);
+    }
+
+    private static JsonElement[] Snapshots() => [.. Tool.Json($"ps --json").GetProperty("snapshots").EnumerateArray()];
+
     private static Duplication? Running(Puppet target)
     {
         IReadOnlyList<Duplication> all = Duplication.Running();
@@ -232,7 +264,7 @@ public sealed class ToolTests(Theatre theatre) : Scene(theatre)
     }
 
     private static JsonElement[] Fills(Puppet target) =>
-        [.. Tool.Json($"ps --json").EnumerateArray().Where(row => row.GetProperty("target_pid").GetInt32() == target.Pid)];
+        [.. Tool.Json($"ps --json").GetProperty("fills").EnumerateArray().Where(row => row.GetProperty("target_pid").GetInt32() == target.Pid)];
 
     private static void AssertOneLine(int code, string expected, ToolResult result)
     {

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text;
 
 namespace Pvmmap.ConformanceTests.Stage;
 
@@ -20,6 +21,15 @@ public sealed class Puppet : Actor
 
     /// <summary>Memory of the puppet's own for arguments of system calls.</summary>
     public ulong Scratch => Number($"scratch");
+
+    /// <summary>A descriptor of the file, for reading and writing.</summary>
+    public int OpenFile(string path)
+    {
+        const long atFdCwd = -100, readWrite = 2;
+        ulong scratch = Scratch;
+        Write(scratch, Encoding.UTF8.GetBytes(path + "\0"));
+        return (int)Must(Syscall(Sys.openat, atFdCwd, (long)scratch, readWrite), $"open {path}");
+    }
 
     /// <summary>A mapping with content.</summary>
     public ulong MapFilled(ulong length, ulong seed, ulong step = 1)

@@ -45,6 +45,23 @@ public sealed class ListingTests
                 33  34,35       11      12  move  0x7f0000000000  48 MiB of 64 MiB  75 %       7  1.2 ms  lazy
                 31  none        11      12  copy  0x7f0000000000  48 MiB of 64 MiB  75 %       7  1.50 s  filling
 
-            """, PsCommand.Render([copy, move, alone]).ToString());
+            """, PsCommand.Render(new PsCommand.Report([copy, move, alone], [])));
+    }
+
+    [Fact]
+    public void Snapshots_are_listed_below_the_fills_with_whom_they_go_with()
+    {
+        PsCommand.SnapshotRow kept = new(41, 11, "redis-server", 0, 64 << 20, 8 << 20, default, 90_000_000), owned = kept with { KeeperPid = 42, OwnerPid = 12, OwnBytes = 0, AgeUs = 1200 };
+        PsCommand.FillRow fill = new(
+            31, 32, 0, 11, 12, "copy", "0x7e0000000000", "0x7f0000000000", 64 << 20, 64 << 20, 48 << 20, 16 << 20, 7, 1_500_000, "filling");
+        const string snapshots = """
+            KEEPER  OF  NAME             OWNER  MEMORY  ITS OWN         AGE
+                41  11  redis-server  detached  64 MiB    8 MiB  1 min 30 s
+                42  11  redis-server        12  64 MiB      0 B      1.2 ms
+
+            """;
+        Assert.Equal(snapshots, PsCommand.Render(new PsCommand.Report([], [kept, owned])));
+        Assert.EndsWith($"filling\n\n{snapshots}", PsCommand.Render(new PsCommand.Report([fill], [kept, owned])), StringComparison.Ordinal);
+        Assert.Equal("No fill is under way, and no snapshot is kept.\n", PsCommand.Render(new PsCommand.Report([], [])));
     }
 }

@@ -44,7 +44,7 @@ public sealed class ThreadContextTests
     [InlineData(ThreadContext.Size - 1, 216)]
     [InlineData(ThreadContext.Size, 272)] // arm64's
     public void What_does_not_fit_is_refused(int room, int registers) =>
-        Assert.False(ThreadContext.TryWrite(new SnapshotThread { ThreadId = 1, GeneralRegisters = new byte[registers] }, FloatingPoint, new byte[room]));
+        Assert.False(ThreadContext.TryWrite(new SnapshotThread { ThreadId = 1, NamespaceThreadId = 1, GeneralRegisters = new byte[registers] }, FloatingPoint, new byte[room]));
 
     private static AMD64Context Write(uint flags, out byte[] bytes)
     {
@@ -52,6 +52,7 @@ public sealed class ThreadContextTests
         var thread = new SnapshotThread
         {
             ThreadId = 1,
+            NamespaceThreadId = 1,
             GeneralRegisters = MemoryMarshal.AsBytes(registers.AsSpan()).ToArray(),
             FloatingPointRegisters = FxSave(),
         };

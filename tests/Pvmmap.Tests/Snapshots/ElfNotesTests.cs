@@ -118,6 +118,7 @@ public sealed class ElfNotesTests
     private static SnapshotThread Thread(int id) => new()
     {
         ThreadId = id,
+        NamespaceThreadId = id,
         GeneralRegisters = Registers(id),
         FloatingPointRegisters = Enumerable.Range(0, 512).Select(i => (byte)(i * id)).ToArray(),
         ExtendedState = Enumerable.Range(0, 2696).Select(i => (byte)(i * id + 1)).ToArray(),
