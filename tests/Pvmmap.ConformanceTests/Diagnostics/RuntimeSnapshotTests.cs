@@ -139,7 +139,7 @@ public sealed class RuntimeSnapshotTests(Theatre theatre) : Scene(theatre)
             Assert.True(code == 0, output);
         }
 
-        Actor app = NewActor("env", $"DOTNET_ROOT={own}", Theatre.HeapApp);
+        Actor app = NewActor("env", "-u", "DOTNET_ROOT_X64", $"DOTNET_ROOT={own}", Theatre.HeapApp); // dotnet test sets the one that goes first
         string dac = Path.Combine(RuntimeDump.RuntimeFolder(app.Pid), "libmscordaccore.so"), good = Path.Combine(runtime, "libmscordaccore.so");
         Assert.StartsWith(own, dac, StringComparison.Ordinal);
         RuntimeSnapshot.Capture(app.Pid).Dispose();
