@@ -116,7 +116,10 @@ public sealed class ProcessSnapshot : IDisposable
 
     /// <summary>Opens a snapshot that was detached.</summary>
     /// <param name="keeperPid">Its keeper, as <see cref="KeeperPid"/> or <see cref="Running"/> gave it.</param>
-    /// <exception cref="PvmmapException">ESRCH: there is no such process. EPERM: it may not be looked at. EINVAL: it keeps no snapshot.</exception>
+    /// <exception cref="PvmmapException">
+    /// ESRCH: there is no such process. EPERM: it may not be looked at. EINVAL: it keeps no snapshot, or another version of this library took it.
+    /// EBUSY: the snapshot has not been detached.
+    /// </exception>
     public static ProcessSnapshot Open(int keeperPid)
     {
         using FileDescriptor file = OpenDescription(keeperPid);
@@ -127,7 +130,7 @@ public sealed class ProcessSnapshot : IDisposable
         return new ProcessSnapshot(description, KeeperProcess.Open(keeperPid), null);
     }
 
-    /// <summary>The snapshots on this machine that this process may look at, found by their keepers under /proc.</summary>
+    /// <summary>The snapshots on this machine that this process may look at and this version of the library can read, found by their keepers under /proc.</summary>
     public static IReadOnlyList<SnapshotListing> Running()
     {
         List<SnapshotListing> found = [];

@@ -69,6 +69,7 @@ internal sealed record SnapshotDescription
     /// <summary>Reads it. Null if it is not such a file.</summary>
     /// <param name="file">The file.</param>
     /// <param name="owner">The process that it goes with; 0 if it stays.</param>
+    /// <exception cref="PvmmapException">EINVAL: another version wrote it.</exception>
     public static SnapshotDescription? Read(FileDescriptor file, out int owner)
     {
         byte[] head = new byte[Marshal.SizeOf<KeeperHeader>()];
@@ -84,7 +85,14 @@ internal sealed record SnapshotDescription
             if (got.Raw <= 0) return null;
             done += (int)got.Value;
         }
-        return JsonSerializer.Deserialize(text, SnapshotJson.Default.SnapshotDescription);
+        try
+        {
+            return JsonSerializer.Deserialize(text, SnapshotJson.Default.SnapshotDescription);
+        }
+        catch (JsonException)
+        {
+            throw new PvmmapException(Errno.EINVAL, "open the snapshot", hint: "it was taken by another version of this library, which has to read it");
+        }
     }
 
     /// <summary>Marks it as one that stays.</summary>
