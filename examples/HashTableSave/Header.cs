@@ -6,7 +6,7 @@ namespace HashTableSave;
 [StructLayout(LayoutKind.Sequential)]
 internal struct Header
 {
-    public const ulong ExpectedMagic = 0x656c_6261_5468_7361; // "ashTable"
+    public const ulong ExpectedMagic = 0x6576_6153_6873_6148; // "HashSave"
 
     public ulong Magic;
 
