@@ -162,6 +162,34 @@ public sealed class SnapshotTests(Theatre theatre) : Scene(theatre)
     }
 
     [Fact]
+    public void Private_memory_that_is_copied_does_not_count_as_shared()
+    {
+        Puppet source = NewPuppet();
+        ulong shared = source.Map(MiB, flags: MapFlags.Shared), wiped = source.MapFilled(MiB, 1);
+        Assert.True(wiped < shared, "the kernel maps from above, and memory is copied from below");
+        source.Fill(shared, MiB, 2);
+        source.Must(source.Advise(wiped, MiB, Madv.WipeOnFork), "madvise");
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { MaximumSharedBytes = MiB });
+        AssertHolds(snapshot, wiped, MiB, 1);
+        AssertHolds(snapshot, shared, MiB, 2);
+    }
+
+    [Fact]
+    public void What_a_userfaultfd_of_somebody_else_guards_is_absent()
+    {
+        Puppet source = NewPuppet();
+        ulong at = source.Map(MiB), other = source.MapFilled(MiB, 1);
+        source.RegisterUserfaultfd(at, MiB);
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
+        SnapshotRange guarded = Assert.Single(snapshot.Ranges, range => range.Range.Overlaps(new PageRange(at, at + MiB)));
+        Assert.Equal(SnapshotContent.Absent, guarded.Content);
+        PvmmapException exception = Assert.Throws<PvmmapException>(() => snapshot.Read(at, new byte[1]));
+        Assert.Equal(Errno.EFAULT, exception.Errno);
+        Assert.Contains("userfaultfd", exception.Message, StringComparison.Ordinal);
+        AssertHolds(snapshot, other, MiB, 1);
+    }
+
+    [Fact]
     public void A_detached_snapshot_can_be_opened_by_another_process()
     {
         Puppet source = NewPuppet();

@@ -374,9 +374,22 @@ public sealed class ProcessSnapshot : IDisposable
         }
         catch (PvmmapException e)
         {
-            bool there = Directory.Exists(string.Create(CultureInfo.InvariantCulture, $"/proc/{keeperPid}"));
+            bool there = IsThere(keeperPid);
             Errno errno = !there ? Errno.ESRCH : e.Errno is Errno.ENOENT ? Errno.EINVAL : Errno.EPERM;
             throw new PvmmapException(errno, "open the snapshot", keeperPid, hint: there ? "it keeps no snapshot that the caller may look at" : "no such process");
+        }
+    }
+
+    // One that has ended may wait for its parent to take note of that.
+    private static bool IsThere(int pid)
+    {
+        try
+        {
+            return ProcessStatus.Read(pid).State is not ('Z' or 'X');
+        }
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+        {
+            return false;
         }
     }
 
