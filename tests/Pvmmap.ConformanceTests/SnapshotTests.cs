@@ -174,6 +174,37 @@ public sealed class SnapshotTests(Theatre theatre) : Scene(theatre)
         AssertHolds(snapshot, shared, MiB, 2);
     }
 
+    /// <summary>As .NET maps copy-on-write views of a MemoryMappedFile. More of them than the advice is lifted from.</summary>
+    [Fact]
+    public void Private_file_mappings_withheld_from_a_fork_are_the_files_where_they_were_never_touched()
+    {
+        Puppet source = NewPuppet();
+        string file = Path.Combine(Theatre.NewFolder($"views-{Guid.NewGuid():N}"), "file");
+        byte[] content = [.. Enumerable.Range(0, (int)(8 * Page)).Select(i => (byte)(i >> 4 | 1))];
+        File.WriteAllBytes(file, content);
+        source.Write(source.Scratch, [.. System.Text.Encoding.ASCII.GetBytes(file), 0]);
+        int fd = (int)source.Must(source.Syscall(Sys.openat, -100, (long)source.Scratch, 0), "openat");
+        List<ulong> views = [];
+        for (int i = 0; i < 12; i++)
+        {
+            ulong at = source.Map(8 * Page, flags: MapFlags.Private, fd: fd);
+            source.Write(at + Page, "changed"u8);
+            source.Must(source.Advise(at, 8 * Page, Madv.DontFork), "madvise");
+            source.Map(Page, Prot.None); // else they might be one
+            views.Add(at);
+        }
+        "changed"u8.CopyTo(content.AsSpan((int)Page));
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
+        byte[] seen = new byte[content.Length];
+        foreach (ulong at in views)
+        {
+            source.Write(at + 2 * Page, "later"u8);
+            snapshot.Read(at, seen);
+            Assert.True(seen.AsSpan().SequenceEqual(content), $"view {views.IndexOf(at)} differs from page {seen.AsSpan().CommonPrefixLength(content) / (int)Page} on");
+            Assert.Contains("dc", Smaps.Within(source.Pid, at, Page)[0].Flags, StringComparison.Ordinal);
+        }
+    }
+
     [Fact]
     public void What_a_userfaultfd_of_somebody_else_guards_is_absent()
     {

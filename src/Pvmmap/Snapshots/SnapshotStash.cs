@@ -29,7 +29,7 @@ internal sealed unsafe class SnapshotStash(int pid) : IDisposable
     {
         foreach (PageRange part in parts)
         {
-            List<PageRange> content = area.Vma.Shared ? InObject(area.Vma, part, file) : InPages(part, pagemap, filesToo: area.IsPrivateHugePages);
+            List<PageRange> content = area.Vma.Shared ? InObject(area.Vma, part, file) : area.IsPrivateFile ? [part] : InPages(part, pagemap, filesToo: area.IsPrivateHugePages);
             ulong length = content.Aggregate(0UL, (sum, run) => sum + run.Length);
             if (length == 0) continue;
             if (area.Vma.Shared && (shared += length) > most)
