@@ -324,17 +324,6 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
             source.Must(source.Syscall(Sys.mmap, (long)Address, (long)Page, 3, (long)(MapFlags.Shared | MapFlags.Fixed), fd, 0), "mmap");
         }
 
-        public void RegisterUserfaultfd()
-        {
-            long fd = source.Must(source.Syscall(Sys.userfaultfd, 0x80000), "userfaultfd");
-            ulong scratch = ((Puppet)source).Scratch;
-            const long UFFDIO_API = 0xc018aa3f, UFFDIO_REGISTER = 0xc020aa00;
-            source.Write(scratch, [.. BitConverter.GetBytes(0xaaUL), .. new byte[16]]);
-            source.Must(source.Syscall(Sys.ioctl, fd, UFFDIO_API, (long)scratch), "UFFDIO_API");
-            const ulong UFFDIO_REGISTER_MODE_MISSING = 1;
-            ulong[] register = [Address, Length, UFFDIO_REGISTER_MODE_MISSING, 0];
-            source.Write(scratch, [.. register.SelectMany(BitConverter.GetBytes)]);
-            source.Must(source.Syscall(Sys.ioctl, fd, UFFDIO_REGISTER, (long)scratch), "UFFDIO_REGISTER");
-        }
+        public void RegisterUserfaultfd() => ((Puppet)source).RegisterUserfaultfd(Address, Length);
     }
 }

@@ -49,35 +49,6 @@ public sealed class SnapshotTests(Theatre theatre) : Scene(theatre)
         }
     }
 
-    [Theory]
-    [InlineData(Madv.DontFork, MiB / 4)]
-    [InlineData(Madv.DontFork, 2 * MiB)]
-    [InlineData(Madv.DontFork, 2 * MiB, 12)]
-    public void Unchanged_pages_of_a_private_file_withheld_from_a_fork_are_the_files(Madv advice, ulong length, int times = 1)
-    {
-        Puppet source = NewPuppet();
-        string path = Path.Combine(Theatre.NewFolder($"withheld-{Guid.NewGuid():N}"), "data");
-        byte[] content = new byte[length];
-        new Random(1).NextBytes(content);
-        File.WriteAllBytes(path, content);
-        int file = source.OpenFile(path);
-        ulong[] places = [.. Enumerable.Range(0, times).Select(_ => source.Map(length, flags: MapFlags.Private, fd: file))];
-        foreach (ulong at in places)
-        {
-            source.Must(source.Advise(at, length, advice), "madvise");
-            source.Write(at + Page, "changed"u8);
-        }
-        "changed"u8.CopyTo(content.AsSpan((int)Page));
-        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
-        foreach (ulong at in places)
-        {
-            byte[] read = new byte[length];
-            snapshot.Read(at, read);
-            Assert.True(read.AsSpan().SequenceEqual(content), $"0x{at:x}: differs from byte {read.AsSpan().CommonPrefixLength(content)} on");
-            Assert.Contains("dc", Smaps.Within(source.Pid, at, Page)[0].Flags, StringComparison.Ordinal);
-        }
-    }
-
     [Fact]
     public void The_whole_process_can_be_read_and_is_as_found()
     {
@@ -188,6 +159,64 @@ public sealed class SnapshotTests(Theatre theatre) : Scene(theatre)
         using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { SharedMemory = false });
         exception = Assert.Throws<PvmmapException>(() => snapshot.Read(shared, new byte[1]));
         Assert.Contains("left out", exception.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Private_memory_that_is_copied_does_not_count_as_shared()
+    {
+        Puppet source = NewPuppet();
+        ulong shared = source.Map(MiB, flags: MapFlags.Shared), wiped = source.MapFilled(MiB, 1);
+        Assert.True(wiped < shared, "the kernel maps from above, and memory is copied from below");
+        source.Fill(shared, MiB, 2);
+        source.Must(source.Advise(wiped, MiB, Madv.WipeOnFork), "madvise");
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { MaximumSharedBytes = MiB });
+        AssertHolds(snapshot, wiped, MiB, 1);
+        AssertHolds(snapshot, shared, MiB, 2);
+    }
+
+    /// <summary>As .NET maps copy-on-write views of a MemoryMappedFile. More of them than the advice is lifted from.</summary>
+    [Fact]
+    public void Private_file_mappings_withheld_from_a_fork_are_the_files_where_they_were_never_touched()
+    {
+        Puppet source = NewPuppet();
+        string file = Path.Combine(Theatre.NewFolder($"views-{Guid.NewGuid():N}"), "file");
+        byte[] content = [.. Enumerable.Range(0, (int)(8 * Page)).Select(i => (byte)(i >> 4 | 1))];
+        File.WriteAllBytes(file, content);
+        int fd = source.OpenFile(file);
+        List<ulong> views = [];
+        for (int i = 0; i < 12; i++)
+        {
+            ulong at = source.Map(8 * Page, flags: MapFlags.Private, fd: fd);
+            source.Write(at + Page, "changed"u8);
+            source.Must(source.Advise(at, 8 * Page, Madv.DontFork), "madvise");
+            source.Map(Page, Prot.None); // else they might be one
+            views.Add(at);
+        }
+        "changed"u8.CopyTo(content.AsSpan((int)Page));
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
+        byte[] seen = new byte[content.Length];
+        foreach (ulong at in views)
+        {
+            source.Write(at + 2 * Page, "later"u8);
+            snapshot.Read(at, seen);
+            Assert.True(seen.AsSpan().SequenceEqual(content), $"view {views.IndexOf(at)} differs from page {seen.AsSpan().CommonPrefixLength(content) / (int)Page} on");
+            Assert.Contains("dc", Smaps.Within(source.Pid, at, Page)[0].Flags, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void What_a_userfaultfd_of_somebody_else_guards_is_absent()
+    {
+        Puppet source = NewPuppet();
+        ulong at = source.Map(MiB), other = source.MapFilled(MiB, 1);
+        source.RegisterUserfaultfd(at, MiB);
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
+        SnapshotRange guarded = Assert.Single(snapshot.Ranges, range => range.Range.Overlaps(new PageRange(at, at + MiB)));
+        Assert.Equal(SnapshotContent.Absent, guarded.Content);
+        PvmmapException exception = Assert.Throws<PvmmapException>(() => snapshot.Read(at, new byte[1]));
+        Assert.Equal(Errno.EFAULT, exception.Errno);
+        Assert.Contains("userfaultfd", exception.Message, StringComparison.Ordinal);
+        AssertHolds(snapshot, other, MiB, 1);
     }
 
     [Fact]

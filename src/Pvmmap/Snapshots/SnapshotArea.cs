@@ -17,6 +17,9 @@ internal sealed record SnapshotArea(Vma Vma, VmFlags Flags, string Codes)
     /// <summary>Of a pool of huge pages: a fork does not keep the private ones.</summary>
     public bool IsPrivateHugePages => !Vma.Shared && (Flags.HasFlag(VmFlags.HugeTlb) || Vma.Path == "/anon_hugepage");
 
+    /// <summary>A file mapped private: pages that were never touched are the file's, not zeros.</summary>
+    public bool IsPrivateFile => Vma.IsFileBacked && !Vma.Shared && !Vma.IsSpecial && !IsPrivateHugePages;
+
     /// <summary>Shared memory that the process, or whoever shares it, may change.</summary>
     public bool IsWritableShared => Vma.Shared && (Vma.Protection.HasFlag(Protection.Write) || Codes.Length == 0 || Flags.HasFlag(VmFlags.MayWrite));
 

@@ -122,8 +122,8 @@ internal sealed class SnapshotCapture
         List<ThreadRegisters> registers = stopped.ReadThreads();
         List<SnapshotArea> areas = [.. SnapshotArea.Join(Without(Maps.Read(Pid), stopped.OwnPages), entries).Where(area => IsWanted(area.Range))];
         if (IsGuarded(stopped, areas)) return null;
-        List<SnapshotArea> lifted = [.. areas.Where(area => !area.Vma.Shared && !area.IsPrivateHugePages && (area.Flags & SourcePlan.WithheldFromFork) != 0 && area.Refusal is null &&
-            !area.Flags.HasFlag(VmFlags.Droppable) && area.Range.Length > WorthLifting).OrderByDescending(area => area.Range.Length).Take(MostLifted)];
+        List<SnapshotArea> lifted = [.. areas.Where(area => (area.Flags & SourcePlan.WithheldFromFork) != 0 && area.Refusal is null && !area.Flags.HasFlag(VmFlags.Droppable) &&
+            (area.IsPrivateFile || (area.IsAnonymous && area.Range.Length > WorthLifting))).OrderByDescending(area => area.Range.Length).Take(MostLifted)];
         RemoteThread child;
         using (ForkAdvice advice = new(stopped, lifted.SelectMany(area => WantedOf(area.Range).Select(range => (range, area.Flags)))))
         {

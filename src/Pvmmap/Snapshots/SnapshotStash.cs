@@ -14,33 +14,25 @@ internal sealed unsafe class SnapshotStash(int pid) : IDisposable
     private readonly List<(PageRange Range, ulong At)> pieces = [];
     private readonly List<(ulong Start, ulong Length)> rooms = [];
     private readonly List<PageRange> unreadable = [];
+    private ulong shared;
 
     /// <summary>Pages that could not be read.</summary>
     public IReadOnlyList<PageRange> Unreadable => unreadable;
-
-    /// <summary>Bytes copied.</summary>
-    public ulong Bytes { get; private set; }
 
     /// <summary>Copies what a mapping has in it.</summary>
     /// <param name="area">The mapping.</param>
     /// <param name="parts">What is wanted of it.</param>
     /// <param name="file">Of shared memory: the object, so that what nobody has touched is not touched now; null if it cannot be opened.</param>
     /// <param name="pagemap">The process's.</param>
-    /// <param name="most">Bytes that may be copied in all; EFBIG if it would be more.</param>
+    /// <param name="most">Bytes of shared memory that may be copied in all; EFBIG if it would be more.</param>
     public void Take(SnapshotArea area, IEnumerable<PageRange> parts, FileDescriptor? file, FileDescriptor pagemap, ulong most)
     {
         foreach (PageRange part in parts)
         {
-            List<PageRange> content = area switch
-            {
-                { Vma.Shared: true } => InObject(area.Vma, part, file),
-                // What was not changed is the file's, and in no page table perhaps.
-                { IsAnonymous: false, IsPrivateHugePages: false } => [part],
-                _ => InPages(part, pagemap, filesToo: area.IsPrivateHugePages),
-            };
+            List<PageRange> content = area.Vma.Shared ? InObject(area.Vma, part, file) : area.IsPrivateFile ? [part] : InPages(part, pagemap, filesToo: area.IsPrivateHugePages);
             ulong length = content.Aggregate(0UL, (sum, run) => sum + run.Length);
             if (length == 0) continue;
-            if (area.Vma.Shared && Bytes + length > most)
+            if (area.Vma.Shared && (shared += length) > most)
             {
                 throw new PvmmapException(Errno.EFBIG, "take a snapshot", pid, part,
                     $"there are more than {most} bytes of shared memory, which is copied while the process stands still; allow more, or leave shared memory out");
@@ -53,7 +45,6 @@ internal sealed unsafe class SnapshotStash(int pid) : IDisposable
                 Copy(area.Vma, run, file, room);
                 room += run.Length;
             }
-            Bytes += length;
         }
     }
 

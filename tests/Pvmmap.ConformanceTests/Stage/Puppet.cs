@@ -89,6 +89,20 @@ public sealed class Puppet : Actor
         Must(Syscall(Sys.prlimit64, 0, (long)resource, scratch, 0), "prlimit64");
     }
 
+    /// <summary>Registers a range with a userfaultfd of the puppet's own, for missing pages.</summary>
+    public void RegisterUserfaultfd(ulong address, ulong length)
+    {
+        const long UFFDIO_API = 0xc018aa3f, UFFDIO_REGISTER = 0xc020aa00;
+        const ulong UFFDIO_REGISTER_MODE_MISSING = 1;
+        long fd = Must(Syscall(Sys.userfaultfd, 0x80000), "userfaultfd");
+        ulong scratch = Scratch;
+        Write(scratch, [.. BitConverter.GetBytes(0xaaUL), .. new byte[16]]);
+        Must(Syscall(Sys.ioctl, fd, UFFDIO_API, (long)scratch), "UFFDIO_API");
+        ulong[] register = [address, length, UFFDIO_REGISTER_MODE_MISSING, 0];
+        Write(scratch, [.. register.SelectMany(BitConverter.GetBytes)]);
+        Must(Syscall(Sys.ioctl, fd, UFFDIO_REGISTER, (long)scratch), "UFFDIO_REGISTER");
+    }
+
     /// <summary>Loads libprocess_vm_mmap.so into the puppet, which then can be the caller.</summary>
     public Puppet LoadLibrary(string? library = null)
     {

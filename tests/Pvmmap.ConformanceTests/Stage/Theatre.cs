@@ -34,6 +34,9 @@ public sealed class Theatre : IDisposable
 
     public static string HeapApp => Metadata("HeapApp");
 
+    /// <summary>examples/HashTableSave, built.</summary>
+    public static string HashTableSave => Metadata("HashTableSave");
+
     /// <summary>The C library under test, where the build puts it.</summary>
     public static string Library => Path.Combine(RepositoryRoot, "artifacts/lib/libprocess_vm_mmap.so");
 
