@@ -68,6 +68,8 @@ internal sealed class SnapshotCapture
 
     private (SnapshotDescription Description, KeeperProcess Keeper) Run()
     {
+        Step.Begin(Pid, isMove: false);
+        Step.Reached(CallStep.Checked);
         for (int attempt = 0; attempt < Attempts; attempt++)
         {
             List<SmapsEntry> entries = Smaps.Read(Pid);
@@ -122,14 +124,17 @@ internal sealed class SnapshotCapture
         List<ThreadRegisters> registers = stopped.ReadThreads();
         List<SnapshotArea> areas = [.. SnapshotArea.Join(Without(Maps.Read(Pid), stopped.OwnPages), entries).Where(area => IsWanted(area.Range))];
         if (IsGuarded(stopped, areas)) return null;
+        Step.Reached(CallStep.RangeProbed);
         List<SnapshotArea> lifted = [.. areas.Where(area => area.IsAnonymous && (area.Flags & SourcePlan.WithheldFromFork) != 0 && area.Refusal is null &&
             !area.Flags.HasFlag(VmFlags.Droppable) && area.Range.Length > WorthLifting).OrderByDescending(area => area.Range.Length).Take(MostLifted)];
         RemoteThread child;
         using (ForkAdvice advice = new(stopped, lifted.SelectMany(area => WantedOf(area.Range).Select(range => (range, area.Flags)))))
         {
             if (wanted is { Count: 1 }) advice.WithholdTheRest(wanted[0]);
+            Step.Reached(SnapshotStep.AdviceChanged);
             child = stopped.ForkUnseen();
         }
+        Step.Reached(SnapshotStep.AdviceRestored, child.Tid);
         stopped.RemoveFrameFrom(child, s_everything);
         List<SnapshotArea> copied = [.. Copied(areas, child.Tid)];
         using (FileDescriptor pagemap = Files.Open(string.Create(CultureInfo.InvariantCulture, $"/proc/{Pid}/pagemap"), Files.O_RDONLY))
@@ -138,11 +143,13 @@ internal sealed class SnapshotCapture
         }
         List<SnapshotThread> threads = [.. registers.Select(Describe)];
         PageRange own = stopped.OwnPages;
+        Step.Reached(SnapshotStep.ContentCopied, child.Tid);
         stopped.Dispose();
 
         Vacate(child, copied);
         stash.Put(child.Tid);
         foreach (SnapshotArea area in copied) Protect(child, area);
+        Step.Reached(SnapshotStep.KeeperFilled, child.Tid);
         HashSet<SnapshotArea> inside = [.. copied];
         SnapshotDescription description = new()
         {
