@@ -25,6 +25,9 @@ internal sealed class SnapshotCapture
     private readonly TracerProcess tracer;
     private readonly Dictionary<(uint Major, uint Minor, ulong Inode), FileDescriptor?> objects = [];
 
+    /// <summary>Who is to be the keeper; 0 before there is one.</summary>
+    private int forked;
+
     private SnapshotCapture(Participant from, SnapshotOptions options, TracerProcess tracer)
     {
         this.from = from;
@@ -46,9 +49,29 @@ internal sealed class SnapshotCapture
         {
             return capture.Run();
         }
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN && HasEnded(from.Pid))
+        {
+            throw new PvmmapException(Errno.ESRCH, "take a snapshot", from.Pid, hint: "it has ended meanwhile");
+        }
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH && capture.forked != 0 && HasEnded(capture.forked))
+        {
+            throw new PvmmapException(Errno.EAGAIN, "take a snapshot", from.Pid, hint: "its keeper was killed at once");
+        }
         finally
         {
             foreach (FileDescriptor? descriptor in capture.objects.Values) descriptor?.Dispose();
+        }
+    }
+
+    private static bool HasEnded(int pid)
+    {
+        try
+        {
+            return ProcessStatus.Read(pid).State is 'Z' or 'X';
+        }
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+        {
+            return true;
         }
     }
 
@@ -133,6 +156,7 @@ internal sealed class SnapshotCapture
             if (wanted is { Count: 1 }) advice.WithholdTheRest(wanted[0]);
             Step.Reached(SnapshotStep.AdviceChanged);
             child = stopped.ForkUnseen();
+            forked = child.Tid;
         }
         Step.Reached(SnapshotStep.AdviceRestored, child.Tid);
         stopped.RemoveFrameFrom(child, s_everything);
