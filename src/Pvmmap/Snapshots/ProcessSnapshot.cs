@@ -281,6 +281,11 @@ public sealed class ProcessSnapshot : IDisposable
         {
             return new ProcessSnapshot(taken.Description, taken.Keeper, release);
         }
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+        {
+            taken.Keeper.Dispose();
+            throw new PvmmapException(Errno.EAGAIN, "take a snapshot", taken.Description.Identity.ProcessId, hint: "its keeper was killed at once");
+        }
         catch
         {
             taken.Keeper.Dispose();
