@@ -68,10 +68,7 @@ public sealed class SnapshotLimitTests(Theatre theatre) : Scene(theatre)
         Puppet source = NewPuppet();
         ulong at = Furnish(source), lowest = source.Fragment(1 << 20);
         AssertRefused(source, at, Errno.ENOMEM);
-        ulong freed = 0;
-        do source.Unmap(lowest + freed * Page, Page);
-        while (++freed < Plenty && Attempt(source, at) is { } errno && errno == Errno.ENOMEM);
-        Assert.True(freed < Plenty, $"ENOMEM with room for {freed} mappings");
+        source.Unmap(lowest, Plenty * Page);
         AssertCaptured(source, at);
     }
 
@@ -80,7 +77,7 @@ public sealed class SnapshotLimitTests(Theatre theatre) : Scene(theatre)
         ulong at = source.MapFilled(Length, 1), withheld = source.Map(Length);
         source.Must(source.Advise(withheld, Length, Madv.WipeOnFork), "madvise");
         source.Fill(withheld, Length, 2);
-        source.StartIdlers(3);
+        source.StartIdlers(5);
         return at;
     }
 

@@ -77,7 +77,7 @@ public sealed class SnapshotSurvivalTests(Theatre theatre) : Scene(theatre)
         Assert.True(killed > s_times / 2, $"only {killed} of {s_times} were killed");
         Assert.True(interrupted <= 1 + s_times / 10, $"an EINTR was seen {interrupted} times in {s_times}: that is no rare instant");
 
-        Sitter NewSitter() => Borrow(new Sitter(Theatre, bulk: 32 * MiB) { MayHaveTwoPages = true });
+        Sitter NewSitter() => Borrow(new Sitter(Theatre, bulk: 16 * MiB) { MayHaveTwoPages = true });
     }
 
     [Fact]
@@ -85,12 +85,12 @@ public sealed class SnapshotSurvivalTests(Theatre theatre) : Scene(theatre)
     {
         string folder = Theatre.NewFolder($"kill-{Guid.NewGuid():N}"), file = Path.Combine(folder, "core");
         TimeSpan whole;
-        using (Sitter first = new(Theatre, bulk: 32 * MiB)) whole = RunWhole(first, file);
+        using (Sitter first = new(Theatre, bulk: 16 * MiB)) whole = RunWhole(first, file);
         Random random = NewRandom();
         int refused = 0, times = s_times / 2;
         for (int i = 0; i < times; i++)
         {
-            using Sitter sitter = new(Theatre, bulk: 32 * MiB);
+            using Sitter sitter = new(Theatre, bulk: 16 * MiB);
             TimeSpan after = whole * random.NextDouble();
             using Tool tool = Tool.Start($"snapshot {sitter.Pid} -o {file}");
             WaitFor(after);
@@ -142,7 +142,7 @@ public sealed class SnapshotSurvivalTests(Theatre theatre) : Scene(theatre)
     {
         Puppet source = NewPuppet();
         ulong at = source.MapFilled(256 * MiB, 1);
-        for (int i = 0; i < 10; i++)
+        for (int i = 0; i < 5; i++)
         {
             using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
             // All of it its own, so that it has much to take down.

@@ -93,12 +93,17 @@ internal sealed class SnapshotCapture
     {
         Step.Begin(Pid, isMove: false);
         Step.Reached(CallStep.Checked);
+        List<PageRange> strange = [];
         for (int attempt = 0; attempt < Attempts; attempt++)
         {
             List<SmapsEntry> entries = Smaps.Read(Pid);
-            // Fills of ours are completed first: their missing pages would look like holes.
-            if (entries.Exists(entry => (entry.Flags & (VmFlags.UffdMissing | VmFlags.UffdMinor)) != 0 && IsWanted(entry.Vma.Range)) && Duplication.CompleteFillsInto(Pid, null))
+            // Fills of ours are completed first: their missing pages would look like holes. One that nobody knows has perhaps just ended by itself: then it is not there any more.
+            List<PageRange> guarded = [.. entries.Where(entry => (entry.Flags & (VmFlags.UffdMissing | VmFlags.UffdMinor)) != 0 && IsWanted(entry.Vma.Range)).Select(entry => entry.Vma.Range)];
+            if (guarded.Count != 0 && (Duplication.CompleteFillsInto(Pid, null) || !guarded.SequenceEqual(strange)))
+            {
+                strange = guarded;
                 continue;
+            }
             OpenObjects(entries);
             if (TryTake(entries) is { } taken) return taken;
             Duplication.CompleteFillsInto(Pid, null);

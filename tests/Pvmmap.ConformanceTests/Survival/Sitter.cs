@@ -12,7 +12,7 @@ internal sealed class Sitter : IDisposable
     public const ulong Address = 0x2000_0000_0000, Pages = 192;
 
     private const ulong MiB = 1 << 20, Page = PageRange.PageSize;
-    private const int Writers = 2, Idlers = 5, StraySeconds = 5;
+    private const int Writers = 1, Idlers = 5, StraySeconds = 5;
 
     private readonly Namesake _mark;
     private readonly ProcessRecord _before;
@@ -43,10 +43,10 @@ internal sealed class Sitter : IDisposable
         Written = Puppet.Map(WrittenLength);
         Puppet.StartIdlers(Idlers);
         Puppet.StartWriters(Writers, Written, WrittenLength);
-        // writers that have been round once are in that list, too
-        Eventually.Equals(Writers, () => Puppet.Awake().Split(' ', StringSplitOptions.RemoveEmptyEntries).Length, "the writers write");
+        // a writer that has been round once is in that list, too
+        Eventually.Equals(Writers, () => Puppet.Awake().Split(' ', StringSplitOptions.RemoveEmptyEntries).Length, "the writer writes");
         _awake = Puppet.Awake();
-        Eventually.Equals(1 + Idlers, Asleep, "all but the writers are in their system calls");
+        Eventually.Equals(1 + Idlers, Asleep, "all but the writer are in their system calls");
         _before = ProcessRecord.Take(Puppet.Pid);
         _maps = [.. Smaps.ReadMaps(Pid).Select(vma => vma.Range)];
     }
@@ -63,7 +63,7 @@ internal sealed class Sitter : IDisposable
     /// <summary>Its thread in epoll_wait has seen an EINTR: of a caller killed in the instant between stopping it and repairing that (docs/limits.md).</summary>
     public bool HasSeenEintr => Puppet.Awake() == $"epoll_wait:{(int)Errno.EINTR} {_awake}";
 
-    /// <summary>Where its threads write, each from start to end of its half, a number that grows from round to round, into the second word of each page.</summary>
+    /// <summary>Where a thread writes, from start to end, a number that grows from round to round, into the second word of each page.</summary>
     public ulong Written { get; }
 
     /// <summary>Memory with content, and the seed of its pattern.</summary>
@@ -84,7 +84,7 @@ internal sealed class Sitter : IDisposable
             _before.AssertUnchanged();
             Assert.Equal(_awake, Puppet.Awake());
             ulong rounds = Puppet.Tally().Rounds;
-            Eventually.Holds(() => Puppet.Tally().Rounds > rounds, "its threads go on writing");
+            Eventually.Holds(() => Puppet.Tally().Rounds > rounds, "its thread goes on writing");
             foreach ((ulong address, ulong length, ulong seed) in _blocks) Puppet.AssertContent(address, length, seed);
         }
         catch (Exception e) when (e is not OperationCanceledException)
@@ -129,16 +129,12 @@ internal sealed class Sitter : IDisposable
             }
         }
         byte[] written = read(Written, (int)WrittenLength);
-        const int share = (int)(WrittenLength / Writers);
-        for (int part = 0; part < written.Length; part += share)
+        ulong first = BitConverter.ToUInt64(written, 8), last = first;
+        for (int page = 0; page < written.Length; page += (int)Page)
         {
-            ulong first = BitConverter.ToUInt64(written, part + 8), last = first;
-            for (int page = part; page < part + share; page += (int)Page)
-            {
-                ulong round = BitConverter.ToUInt64(written, page + 8);
-                Assert.True(round == last || (last == first && round + 1 == first), $"page {page / (int)Page} was written in round {round}, those before it in {first} and {last}");
-                last = round;
-            }
+            ulong round = BitConverter.ToUInt64(written, page + 8);
+            Assert.True(round == last || (last == first && round + 1 == first), $"page {page / (int)Page} was written in round {round}, those before it in {first} and {last}");
+            last = round;
         }
     }
 
@@ -155,6 +151,6 @@ internal sealed class Sitter : IDisposable
         Puppet.Fill(at, length, (ulong)_blocks.Count);
     }
 
-    // Writers run, or wait for a page ("-1").
+    // A writer runs, or waits for a page ("-1").
     private int Asleep() => Directory.EnumerateDirectories($"/proc/{Pid}/task").Count(task => char.IsAsciiDigit(File.ReadAllText($"{task}/syscall")[0]));
 }
