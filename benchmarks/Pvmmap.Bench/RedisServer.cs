@@ -39,7 +39,7 @@ internal sealed class RedisServer : IDisposable
         get
         {
             const string key = "total_commands_processed:";
-            Send("INFO stats");
+            Send($"INFO stats");
             char[] text = new char[int.Parse(Line().AsSpan(1), CultureInfo.InvariantCulture)];
             _answers.ReadBlock(text);
             Line();
@@ -93,8 +93,6 @@ internal sealed class RedisServer : IDisposable
     }
 
     private void Send(FormattableString line) => _socket.Send(Encoding.ASCII.GetBytes(line.ToString(CultureInfo.InvariantCulture) + "\r\n"));
-
-    private void Send(string line) => Send($"{line}");
 
     private string Line() => _answers.ReadLine() ?? throw new IOException($"bench: {Server} has ended");
 
