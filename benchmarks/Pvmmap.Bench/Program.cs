@@ -9,7 +9,7 @@ namespace Pvmmap.Bench;
 /// </summary>
 internal static class Program
 {
-    private static readonly IBenchmark[] s_all = [new MoveBenchmark(), new RangeBenchmark(), new SnapshotBenchmark()];
+    private static readonly IBenchmark[] s_all = [new MoveBenchmark(), new RangeBenchmark(), new SnapshotBenchmark(), new SnapshotLoadBenchmark()];
 
     private static int Main(string[] args)
     {

@@ -13,6 +13,9 @@ internal static class Step
     /// <summary>Told of each step on the thread that makes the call, with the number of the new holder where that is known, else 0.</summary>
     public static Action<CallStep, int>? Listener { get; set; }
 
+    /// <summary>Told of each step that only a capture has, with the number of the keeper where it is known, else 0.</summary>
+    public static Action<SnapshotStep, int>? SnapshotListener { get; set; }
+
     /// <summary>Told of each control page before its holder has it.</summary>
     public static Action<FileDescriptor>? ControlListener { get; set; }
 #endif
@@ -31,6 +34,14 @@ internal static class Step
     {
 #if PVMMAP_STEPS
         Listener?.Invoke(step, holder);
+#endif
+    }
+
+    [Conditional("PVMMAP_STEPS")]
+    public static void Reached(SnapshotStep step, int keeper = 0)
+    {
+#if PVMMAP_STEPS
+        SnapshotListener?.Invoke(step, keeper);
 #endif
     }
 

@@ -73,6 +73,70 @@ public sealed class RedisTests(Theatre theatre) : Scene(theatre)
         Assert.Null(Theatre.Nursery.Ended(redis));
     }
 
+    [Fact]
+    public async Task A_hundred_snapshots_under_load()
+    {
+        const int times = 100, quiet = 64, size = 20_000, requests = 150_000;
+        (int redis, string door) = StartRedis(keys: 50_000);
+        Machine.RequireProgram("redis-benchmark");
+        byte[][] values = [.. Enumerable.Range(0, quiet).Select(key => Value(key, size))];
+        for (int key = 0; key < quiet; key++) Assert.Equal("+OK", Ask(door, $"SET quiet:{key} {Encoding.ASCII.GetString(values[key])}"));
+        // "Value at:0x7f2e40a0d6e0 refcount:1 encoding:raw ..."
+        ulong[] objects = [.. Enumerable.Range(0, quiet).Select(key => Convert.ToUInt64(Ask(door, $"DEBUG OBJECT quiet:{key}").Split("at:")[1].Split(' ')[0], 16))];
+        ProcessRecord before = ProcessRecord.TakeAtRest(redis, Everything);
+        Assert.Equal("+OK", Ask(door, "CONFIG RESETSTAT"));
+        int taken = 0, benchmarks = 0;
+        ulong[] addresses = new ulong[quiet];
+        byte[] read = new byte[size], pointer = new byte[8];
+        while (taken < times)
+        {
+            using Process benchmark = Process.Start(new ProcessStartInfo(
+                "redis-benchmark", ["-s", door, "-n", $"{requests}", "-c", "20", "-r", "50000", "-d", "100", "-t", "set,get", "-q"])
+            { RedirectStandardOutput = true, RedirectStandardError = true })!;
+            Task<string> output = benchmark.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken), errors = benchmark.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+            benchmarks++;
+            for (; !benchmark.HasExited && taken < times; taken++)
+            {
+                using Snapshots.ProcessSnapshot snapshot = Snapshots.ProcessSnapshot.Capture(redis);
+                for (int key = 0; key < quiet; key++)
+                {
+                    // robj: type, encoding and age in 4 bytes, references in 4, then the address of the string
+                    snapshot.Read(objects[key] + 8, pointer);
+                    ulong address = BitConverter.ToUInt64(pointer);
+                    if (taken == 0) addresses[key] = address;
+                    Assert.Equal(addresses[key], address);
+                    snapshot.Read(address, read);
+                    if (!read.AsSpan().SequenceEqual(values[key])) Assert.Fail($"snapshot {taken}, key {key} differs: {Kind(read, values[key])}");
+                }
+            }
+            benchmark.WaitForExit();
+            Assert.Equal((0, ""), (benchmark.ExitCode, await errors));
+            Assert.DoesNotContain("rror", await output, StringComparison.Ordinal);
+        }
+        string statistics = AskAll(door, "INFO commandstats");
+        foreach (string command in (string[])["set", "get"])
+        {
+            string line = statistics.Split("\r\n").Single(line => line.StartsWith($"cmdstat_{command}:", StringComparison.Ordinal));
+            Assert.StartsWith($"cmdstat_{command}:calls={benchmarks * requests},", line, StringComparison.Ordinal);
+            Assert.EndsWith("rejected_calls=0,failed_calls=0", line, StringComparison.Ordinal);
+        }
+        Assert.Equal(":1", Ask(door, $"EXISTS quiet:{quiet - 1}"));
+        before.AssertUnchanged(Everything);
+    }
+
+    /// <summary>Text that differs from key to key and from place to place.</summary>
+    private static byte[] Value(int key, int size)
+    {
+        byte[] value = new byte[size];
+        ulong word = (ulong)key + 1;
+        for (int i = 0; i < size; i++)
+        {
+            word = unchecked(word * 6364136223846793005 + 1442695040888963407);
+            value[i] = (byte)('a' + (int)(word >> 33) % 26);
+        }
+        return value;
+    }
+
     private static PageRange Everything => new(0, ulong.MaxValue & ~(Page - 1));
 
     private (int Pid, string Door) StartRedis(int keys)
@@ -108,6 +172,18 @@ public sealed class RedisTests(Theatre theatre) : Scene(theatre)
         socket.Send(Encoding.ASCII.GetBytes(command + "\r\n"));
         using var reader = new StreamReader(new NetworkStream(socket));
         return reader.ReadLine() ?? "";
+    }
+
+    /// <summary>The same for an answer of many lines: "$LENGTH", and so many bytes.</summary>
+    private static string AskAll(string door, string command)
+    {
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        socket.Connect(new UnixDomainSocketEndPoint(door));
+        socket.Send(Encoding.ASCII.GetBytes(command + "\r\n"));
+        using var reader = new StreamReader(new NetworkStream(socket), Encoding.ASCII);
+        char[] text = new char[int.Parse(reader.ReadLine().AsSpan(1), System.Globalization.CultureInfo.InvariantCulture)];
+        reader.ReadBlock(text);
+        return new string(text);
     }
 
     private static byte[] ReadMemory(int pid, PageRange range)

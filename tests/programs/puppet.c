@@ -19,7 +19,7 @@
 
 typedef uint64_t u64;
 
-enum { MOST_THREADS = 64, IDLE_KINDS = 5 };
+enum { MOST_THREADS = 256, IDLE_KINDS = 5 };
 static char *path, *self;
 static char scratch[1 << 16];
 typedef long call_type(pid_t, unsigned long, unsigned long, unsigned long, unsigned long);

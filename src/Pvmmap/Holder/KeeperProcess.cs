@@ -99,7 +99,9 @@ internal sealed class KeeperProcess : IDisposable
     private static void Begin(FileDescriptor socket, FileDescriptor pidfd, int pid, FileDescriptor description)
     {
         UnixSocket.Send(socket, KeeperMessage.Begin, description);
+        Step.Reached(SnapshotStep.DescriptionSent, pid);
         Expect(socket, pidfd, pid);
+        Step.Reached(SnapshotStep.KeeperReady, pid);
     }
 
     private static void Expect(FileDescriptor socket, FileDescriptor pidfd, int pid)

@@ -367,7 +367,13 @@ internal sealed class StoppedProcess : IProcessCalls
     public SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0) =>
         thread.Invoke(number, a1, a2, a3, a4, a5, a6);
 
-    public void Write(ulong address, ReadOnlySpan<byte> bytes) => Check(Memory.WriteTo(Pid, address, bytes));
+    public void Write(ulong address, ReadOnlySpan<byte> bytes)
+    {
+        Errno errno = Memory.WriteTo(Pid, address, bytes);
+        // Our pages are gone from a process that has been let go: it says so, if its tracer has been killed.
+        if (errno == Errno.EFAULT) tracer.Invoke(SystemCall.SYS_getpid);
+        Check(errno);
+    }
 
     private void Write(ulong address, ulong word) => Write(address, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in word)));
 

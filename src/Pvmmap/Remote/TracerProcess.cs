@@ -185,14 +185,50 @@ internal sealed unsafe class TracerProcess : IDisposable
             Thread.Yield();
         }
         long deadline = Environment.TickCount64 + (long)patience.TotalMilliseconds;
+        int dead = 0;
         while (Volatile.Read(ref mailbox->Answer) is var answer && answer != wanted)
         {
             if (Environment.TickCount64 >= deadline) return false;
             Futex.Wait(&mailbox->Answer, answer, TimeSpan.FromMilliseconds(100));
-            if (Volatile.Read(ref mailbox->Answer) == answer && HasDied())
-                throw new PvmmapException(Errno.EAGAIN, "trace", hint: "the tracer was killed; every traced process was let go");
+            if (Volatile.Read(ref mailbox->Answer) != answer) continue;
+            if (HasDied()) throw new PvmmapException(Errno.EAGAIN, "trace", hint: "the tracer was killed; every traced process was let go");
+            int awaited = Awaited();
+            if (awaited != 0 && awaited == dead)
+            {
+                Kill();
+                throw new PvmmapException(Errno.ESRCH, "trace", awaited, hint: "it was killed");
+            }
+            dead = awaited != 0 && IsDead(awaited) ? awaited : 0;
         }
         return true;
+    }
+
+    /// <summary>
+    /// Whom the tracer waits for; 0 if for nobody. The end of a killed leader is not reported as long as its other threads have not been waited for, which are
+    /// zombies of the same tracer.
+    /// </summary>
+    private int Awaited()
+    {
+        if (mailbox->Number == SystemCall.SYS_wait4) return (int)mailbox->A1;
+        if (mailbox->Number != TracerMailbox.List) return 0;
+        TracerRequest* list = (TracerRequest*)mailbox->A1;
+        for (long i = 0; i < mailbox->A2; i++)
+        {
+            if (list[i].Number == SystemCall.SYS_wait4 && Volatile.Read(ref list[i].Result) == 0) return (int)list[i].A1;
+        }
+        return 0;
+    }
+
+    private static bool IsDead(int tid)
+    {
+        try
+        {
+            return Procfs.ProcessStatus.Read(tid).State is 'Z' or 'X';
+        }
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+        {
+            return true;
+        }
     }
 
     private bool HasDied()

@@ -186,7 +186,8 @@ public sealed class ProcessSnapshot : IDisposable
             SyscallResult got = Files.Read(memory, destination.Slice(done, (int)Math.Min((ulong)(destination.Length - done), end - at)), at);
             if (got.Raw <= 0)
             {
-                if (keeper.HasEnded) throw new PvmmapException(Errno.EAGAIN, Reading, KeeperPid, hint: "its keeper was killed, and the memory is gone; take another snapshot");
+                // What cannot be read is an error; 0 bytes are what memory has that is being taken down, for a while before the keeper has ended.
+                if (got.Raw == 0 || keeper.HasEnded) throw Lost();
                 break;
             }
             done += (int)got.Value;
@@ -215,11 +216,16 @@ public sealed class ProcessSnapshot : IDisposable
         {
             if (part.Content == SnapshotContent.Absent || !part.Range.Overlaps(range)) continue;
             SyscallResult scanned = PagemapScan.Populated(pagemap, part.Range.Intersect(range), filesToo: false, found);
-            if (keeper.HasEnded) throw new PvmmapException(Errno.EAGAIN, Reading, KeeperPid, hint: "its keeper was killed, and the memory is gone; take another snapshot");
+            if (IsLost(part.Range.Start)) throw Lost();
             scanned.OrThrow(Reading, Identity.ProcessId, range);
         }
         return found;
     }
+
+    // Asked after a look at the page tables: if there was memory then, it was all there before.
+    private bool IsLost(ulong address) => keeper.HasEnded || Files.Read(memory, stackalloc byte[1], address).Raw == 0;
+
+    private PvmmapException Lost() => new(Errno.EAGAIN, Reading, KeeperPid, hint: "its keeper was killed, and the memory is gone; take another snapshot");
 
     /// <summary>Brings a range of the snapshot into a live process, copy-on-write, by the call itself: so a debugger can map a process's memory into itself.</summary>
     /// <param name="targetPid">The process to map into; it may be the caller.</param>
@@ -278,6 +284,11 @@ public sealed class ProcessSnapshot : IDisposable
         try
         {
             return new ProcessSnapshot(taken.Description, taken.Keeper, release);
+        }
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+        {
+            taken.Keeper.Dispose();
+            throw new PvmmapException(Errno.EAGAIN, "take a snapshot", taken.Description.Identity.ProcessId, hint: "its keeper was killed at once");
         }
         catch
         {

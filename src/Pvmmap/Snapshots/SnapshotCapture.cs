@@ -25,6 +25,9 @@ internal sealed class SnapshotCapture
     private readonly TracerProcess tracer;
     private readonly Dictionary<(uint Major, uint Minor, ulong Inode), FileDescriptor?> objects = [];
 
+    /// <summary>Who is to be the keeper; 0 before there is one.</summary>
+    private int forked;
+
     private SnapshotCapture(Participant from, SnapshotOptions options, TracerProcess tracer)
     {
         this.from = from;
@@ -46,9 +49,29 @@ internal sealed class SnapshotCapture
         {
             return capture.Run();
         }
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN && HasEnded(from.Pid))
+        {
+            throw new PvmmapException(Errno.ESRCH, "take a snapshot", from.Pid, hint: "it has ended meanwhile");
+        }
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH && capture.forked != 0 && HasEnded(capture.forked))
+        {
+            throw new PvmmapException(Errno.EAGAIN, "take a snapshot", from.Pid, hint: "its keeper was killed at once");
+        }
         finally
         {
             foreach (FileDescriptor? descriptor in capture.objects.Values) descriptor?.Dispose();
+        }
+    }
+
+    private static bool HasEnded(int pid)
+    {
+        try
+        {
+            return ProcessStatus.Read(pid).State is 'Z' or 'X';
+        }
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+        {
+            return true;
         }
     }
 
@@ -68,12 +91,19 @@ internal sealed class SnapshotCapture
 
     private (SnapshotDescription Description, KeeperProcess Keeper) Run()
     {
+        Step.Begin(Pid, isMove: false);
+        Step.Reached(CallStep.Checked);
+        List<PageRange> strange = [];
         for (int attempt = 0; attempt < Attempts; attempt++)
         {
             List<SmapsEntry> entries = Smaps.Read(Pid);
-            // Fills of ours are completed first: their missing pages would look like holes.
-            if (entries.Exists(entry => (entry.Flags & (VmFlags.UffdMissing | VmFlags.UffdMinor)) != 0 && IsWanted(entry.Vma.Range)) && Duplication.CompleteFillsInto(Pid, null))
+            // Fills of ours are completed first: their missing pages would look like holes. One that nobody knows has perhaps just ended by itself: then it is not there any more.
+            List<PageRange> guarded = [.. entries.Where(entry => (entry.Flags & (VmFlags.UffdMissing | VmFlags.UffdMinor)) != 0 && IsWanted(entry.Vma.Range)).Select(entry => entry.Vma.Range)];
+            if (guarded.Count != 0 && (Duplication.CompleteFillsInto(Pid, null) || !guarded.SequenceEqual(strange)))
+            {
+                strange = guarded;
                 continue;
+            }
             OpenObjects(entries);
             if (TryTake(entries) is { } taken) return taken;
             Duplication.CompleteFillsInto(Pid, null);
@@ -122,14 +152,18 @@ internal sealed class SnapshotCapture
         List<ThreadRegisters> registers = stopped.ReadThreads();
         List<SnapshotArea> areas = [.. SnapshotArea.Join(Without(Maps.Read(Pid), stopped.OwnPages), entries).Where(area => IsWanted(area.Range))];
         if (IsGuarded(stopped, areas)) return null;
+        Step.Reached(CallStep.RangeProbed);
         List<SnapshotArea> lifted = [.. areas.Where(area => (area.Flags & SourcePlan.WithheldFromFork) != 0 && area.Refusal is null && !area.Flags.HasFlag(VmFlags.Droppable) &&
             (area.IsPrivateFile || (area.IsAnonymous && area.Range.Length > WorthLifting))).OrderByDescending(area => area.Range.Length).Take(MostLifted)];
         RemoteThread child;
         using (ForkAdvice advice = new(stopped, lifted.SelectMany(area => WantedOf(area.Range).Select(range => (range, area.Flags)))))
         {
             if (wanted is { Count: 1 }) advice.WithholdTheRest(wanted[0]);
+            Step.Reached(SnapshotStep.AdviceChanged);
             child = stopped.ForkUnseen();
+            forked = child.Tid;
         }
+        Step.Reached(SnapshotStep.AdviceRestored, child.Tid);
         stopped.RemoveFrameFrom(child, s_everything);
         List<SnapshotArea> copied = [.. Copied(areas, child.Tid)];
         using (FileDescriptor pagemap = Files.Open(string.Create(CultureInfo.InvariantCulture, $"/proc/{Pid}/pagemap"), Files.O_RDONLY))
@@ -138,11 +172,13 @@ internal sealed class SnapshotCapture
         }
         List<SnapshotThread> threads = [.. registers.Select(Describe)];
         PageRange own = stopped.OwnPages;
+        Step.Reached(SnapshotStep.ContentCopied, child.Tid);
         stopped.Dispose();
 
         Vacate(child, copied);
         stash.Put(child.Tid);
         foreach (SnapshotArea area in copied) Protect(child, area);
+        Step.Reached(SnapshotStep.KeeperFilled, child.Tid);
         HashSet<SnapshotArea> inside = [.. copied];
         SnapshotDescription description = new()
         {

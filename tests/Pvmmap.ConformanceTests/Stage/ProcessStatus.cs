@@ -50,6 +50,28 @@ internal static class ProcessStatus
         return tasks;
     }
 
+    /// <summary>Threads of a process that are stopped or traced, and by whom.</summary>
+    public static IEnumerable<string> Restraints(int pid)
+    {
+        List<string> found = [];
+        try
+        {
+            foreach (string task in Directory.EnumerateDirectories($"/proc/{pid}/task"))
+            {
+                foreach (string line in File.ReadLines($"{task}/status"))
+                {
+                    if (line.StartsWith("State:\tT", StringComparison.OrdinalIgnoreCase) || (line.StartsWith("TracerPid:", StringComparison.Ordinal) && line != "TracerPid:\t0"))
+                        found.Add($"{task} {line}");
+                }
+            }
+        }
+        catch (IOException)
+        {
+            // it ends just now
+        }
+        return found;
+    }
+
     private static string? Stat(int pid) => Text(pid, "stat");
 
     private static string? Text(int pid, string file)

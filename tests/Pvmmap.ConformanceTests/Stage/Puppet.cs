@@ -10,6 +10,7 @@ public readonly record struct Tally(ulong Rounds, ulong Old, ulong New, ulong Ze
 public sealed class Puppet : Actor
 {
     private bool _hasLibrary;
+    private int _idlers;
 
     internal Puppet(Theatre theatre, int pid, bool fromNursery)
         : base(theatre, pid, fromNursery)
@@ -49,6 +50,7 @@ public sealed class Puppet : Actor
     {
         Post($"exec");
         _hasLibrary = false;
+        _idlers = 0;
         Reconnect();
     }
 
@@ -63,7 +65,16 @@ public sealed class Puppet : Actor
         Ask($"hammer {count} {address} {length} {oldSeed} {newSeed}");
 
     /// <summary>Threads blocked for good in nanosleep, futex, poll, epoll_wait and read, each with another signal blocked.</summary>
-    public void StartIdlers(int count) => Ask($"idle {count}");
+    public void StartIdlers(int count)
+    {
+        Ask($"idle {count}");
+        _idlers += count;
+        // each on its way there opens what it waits for
+        Eventually.Holds(() => Directory.EnumerateDirectories($"/proc/{Pid}/task").Count(IsIdle) >= _idlers, "the idlers are in their system calls");
+    }
+
+    // nanosleep or clock_nanosleep, futex, poll, epoll_wait, read; a puppet that waits for its next command is in recvfrom
+    private static bool IsIdle(string task) => File.ReadAllText($"{task}/syscall").Split(' ')[0] is "35" or "230" or "202" or "7" or "232" or "0";
 
     /// <summary>Idlers that are not in their system call any more, each with the errno it came back with; empty as it should be.</summary>
     public string Awake() => string.Join(' ', Ask($"awake"));

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
-using Microsoft.Win32.SafeHandles;
 using Pvmmap.ConformanceTests.Stage;
 using Pvmmap.Holder;
 
@@ -21,10 +20,7 @@ internal sealed partial class CellRun : IDisposable
 
     /// <summary>With the range, and without.</summary>
     private readonly (ProcessRecord Whole, ProcessRecord Others) _sourceBefore, _targetBefore;
-    private readonly HashSet<string> _marks = [];
-
-    /// <summary>The namespaces, held open: a number that is free is given to the next one.</summary>
-    private readonly List<SafeFileHandle> _held = [];
+    private readonly List<Namesake> _marks = [];
     private readonly HashSet<int> _cast = [];
     private readonly string[] _arguments;
     private int _child;
@@ -46,7 +42,7 @@ internal sealed partial class CellRun : IDisposable
             $"0x{(IsFixed ? FixedDestination : 0):x}", $"0x{(ulong)cell.Flags:x}", $"{cell.CallStep}", $"{(StopsLater ? FillStep.None : cell.FillStep)}",
         ];
         _caller = new SteppedCaller(theatre, Mark(theatre.Start(["unshare", "--uts", SteppedCaller.Program, .. _arguments])));
-        MarkNamespace(_caller.Pid);
+        _marks.Add(new Namesake(_caller.Pid));
     }
 
     /// <summary>Steps that the call itself may pass too: the stop is set when it has returned.</summary>
@@ -191,7 +187,7 @@ internal sealed partial class CellRun : IDisposable
         bool settled = Eventually.Becomes(() =>
         {
             wrong = string.Join(", ", Restless().Concat(Strays().Select(pid => $"{ProcessStatus.Name(pid)} {pid} is left"))
-                .Concat(people.Distinct().Where(ProcessStatus.IsAlive).SelectMany(NotFree)));
+                .Concat(people.Distinct().Where(ProcessStatus.IsAlive).SelectMany(ProcessStatus.Restraints)));
             return wrong.Length == 0;
         }, StraySeconds);
         return settled ? null : Bad(wrong);
@@ -213,45 +209,11 @@ internal sealed partial class CellRun : IDisposable
         }
     }
 
-    private static IEnumerable<string> NotFree(int pid)
-    {
-        List<string> found = [];
-        try
-        {
-            foreach (string task in Directory.EnumerateDirectories($"/proc/{pid}/task"))
-            {
-                foreach (string line in File.ReadLines($"{task}/status"))
-                {
-                    if (line.StartsWith("State:\tT", StringComparison.OrdinalIgnoreCase) || (line.StartsWith("TracerPid:", StringComparison.Ordinal) && line != "TracerPid:\t0"))
-                        found.Add($"{task} {line}");
-                }
-            }
-        }
-        catch (IOException)
-        {
-            // it ends just now
-        }
-        return found;
-    }
-
     // What the call started has the UTS namespace of one of the cast, which nobody else has.
-    private List<int> Strays() =>
-        [.. ProcessStatus.All().Where(pid => !_cast.Contains(pid) && NamespaceOf(pid) is { } mark && _marks.Contains(mark) && ProcessStatus.IsAlive(pid) && !IsOwnChild(pid))];
+    private List<int> Strays() => [.. _marks.SelectMany(mark => mark.Living).Where(pid => !_cast.Contains(pid) && !IsOwnChild(pid))];
 
     // The child that a target had just forked when it was killed.
     private bool IsOwnChild(int pid) => _cell.Deed == "fork" && ProcessStatus.Name(pid) is "puppet" or "StepCaller";
-
-    private static string? NamespaceOf(int pid)
-    {
-        try
-        {
-            return new FileInfo($"/proc/{pid}/ns/uts").LinkTarget;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            return null;
-        }
-    }
 
     private string Compare(string[]? done)
     {
@@ -415,7 +377,7 @@ internal sealed partial class CellRun : IDisposable
     private Puppet NewPuppet()
     {
         Puppet puppet = new(_theatre, Mark(_theatre.Start("unshare", "--uts", _theatre.Program("puppet"), _theatre.Door)), fromNursery: true);
-        MarkNamespace(puppet.Pid);
+        _marks.Add(new Namesake(puppet.Pid));
         return puppet;
     }
 
@@ -423,12 +385,6 @@ internal sealed partial class CellRun : IDisposable
     {
         _cast.Add(pid);
         return pid;
-    }
-
-    private void MarkNamespace(int pid)
-    {
-        _held.Add(File.OpenHandle($"/proc/{pid}/ns/uts", FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
-        _marks.Add(NamespaceOf(pid)!);
     }
 
     private static string Bad(string why) => $"{Outcome.Bad}: {why}";
@@ -441,7 +397,10 @@ internal sealed partial class CellRun : IDisposable
         _source?.Dispose();
         _target?.Dispose();
         if (_child != 0) Libc.Kill(_child, Libc.SIGKILL);
-        foreach (int pid in ProcessStatus.All().Where(pid => NamespaceOf(pid) is { } mark && _marks.Contains(mark))) Libc.Kill(pid, Libc.SIGKILL);
-        foreach (SafeFileHandle mark in _held) mark.Dispose();
+        foreach (Namesake mark in _marks)
+        {
+            foreach (int pid in mark.Living) Libc.Kill(pid, Libc.SIGKILL);
+            mark.Dispose();
+        }
     }
 }

@@ -5,6 +5,7 @@ using Pvmmap;
 using Pvmmap.ConformanceTests.Stage;
 using Pvmmap.Holder;
 using Pvmmap.Linux;
+using Pvmmap.Snapshots;
 using StepCaller;
 
 // Makes one call and stops at one of its steps. Says, a line each:
@@ -14,7 +15,7 @@ using StepCaller;
 //   done ADDRESS ERRNO MESSAGE
 //   child PID        of "fork"
 //   acted            what it was told to do as the target is done
-// Hears "call", "go", and while it is the target: "touch ADDRESS", "remap FROM LENGTH TO", "drop ADDRESS LENGTH", "unmap ADDRESS LENGTH", "fork".
+// Hears "call", "capture" (of SOURCE, whose range at ADDRESS it then reads), "go", and while it is the target: "touch ADDRESS", "remap FROM LENGTH TO", "drop ADDRESS LENGTH", "unmap ADDRESS LENGTH", "fork".
 if (args.Length != 10)
 {
     Console.Error.WriteLine(Arguments.Usage);
@@ -30,13 +31,8 @@ using var go = new SemaphoreSlim(0);
 int stopped = 0, armed = 0, latestHolder = 0;
 
 PrepareOwnMemory();
-Step.Listener = (step, holder) =>
-{
-    if (holder != 0) latestHolder = holder;
-    if (step != wanted.StopAt || Interlocked.Exchange(ref stopped, 1) != 0) return;
-    Say($"at {step} {latestHolder}");
-    go.Wait();
-};
+Step.Listener = (step, holder) => StopAt(step.ToString(), holder);
+Step.SnapshotListener = (step, keeper) => StopAt(step.ToString(), keeper);
 Step.ControlListener = control =>
 {
     // Open for as long as this process lives: the library closes its own.
@@ -54,6 +50,14 @@ while (hears.ReadLine() is { } line)
     else new Thread(() => Act(words[0], [.. words.Skip(1).Select(Arguments.Number)])) { IsBackground = true }.Start();
 }
 return 0;
+
+void StopAt(string step, int holder)
+{
+    if (holder != 0) latestHolder = holder;
+    if (step != wanted.StopAt || Interlocked.Exchange(ref stopped, 1) != 0) return;
+    Say($"at {step} {latestHolder}");
+    go.Wait();
+}
 
 void Say(FormattableString line)
 {
@@ -91,6 +95,9 @@ unsafe void Act(string command, ulong[] n)
         case "call":
             Call();
             return;
+        case "capture":
+            Capture();
+            return;
         case "touch":
             // As a system call of its own would: an error, where this program would end by SIGBUS.
             Memory.ReadFrom(Environment.ProcessId, n[0], stackalloc byte[8]);
@@ -122,6 +129,27 @@ void Call()
         MmapResult result = ProcessVm.MmapBetween(source, target, wanted.Address, wanted.Length, wanted.Destination, wanted.Flags);
         Step.Reached(CallStep.Returned);
         Say($"done 0x{result.Address:x} 0 -");
+    }
+    catch (PvmmapException e)
+    {
+        Say($"done 0 {(int)e.Errno} {e.Message.ReplaceLineEndings(" ")}");
+    }
+}
+
+unsafe void Capture()
+{
+    try
+    {
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(wanted.Source);
+        Step.Reached(CallStep.Returned, snapshot.KeeperPid);
+        byte[] range = new byte[wanted.Length];
+        snapshot.Read(wanted.Address, range);
+        fixed (byte* here = range)
+        {
+            Census seen = Pattern.Examine((ulong)here, wanted.Length, Content.SourceSeed, 0, 1);
+            if (seen.Good != wanted.Pages) Say($"done 0 -1 the snapshot has {seen}");
+            else Say($"done 0x{wanted.Address:x} 0 -");
+        }
     }
     catch (PvmmapException e)
     {
