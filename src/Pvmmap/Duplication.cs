@@ -124,7 +124,7 @@ public sealed class Duplication : IDisposable
     {
         try
         {
-            if (ProcessStatus.Read(pid) is not { Name: HolderName, State: not ('Z' or 'X') }) return null;
+            if (ProcessStatus.Find(pid) is not { Name: HolderName }) return null;
             FileDescriptor pidfd = Pidfd.Open(pid);
             if (ControlMapping.Open(pid) is { } control) return new Duplication(control, pidfd, GuardianProcess.Open(pid));
             pidfd.Dispose();

@@ -164,6 +164,19 @@ internal sealed record ProcessStatus
         return status.Kthread is null ? status with { Kthread = ProcessStat.Read(pid).IsKernelThread } : status;
     }
 
+    /// <summary>The same of one that may have ended: null then, also as long as its parent has not taken note.</summary>
+    public static ProcessStatus? Find(int pid)
+    {
+        try
+        {
+            return Read(pid) is { State: not ('Z' or 'X') } status ? status : null;
+        }
+        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
+        {
+            return null;
+        }
+    }
+
     /// <summary>The status of one thread; its signal masks and its tracer are its own.</summary>
     /// <exception cref="PvmmapException">ESRCH.</exception>
     public static ProcessStatus ReadThread(int pid, int tid)

@@ -198,7 +198,7 @@ internal sealed unsafe class TracerProcess : IDisposable
                 Kill();
                 throw new PvmmapException(Errno.ESRCH, "trace", awaited, hint: "it was killed");
             }
-            dead = awaited != 0 && IsDead(awaited) ? awaited : 0;
+            dead = awaited != 0 && Procfs.ProcessStatus.Find(awaited) is null ? awaited : 0;
         }
         return true;
     }
@@ -217,18 +217,6 @@ internal sealed unsafe class TracerProcess : IDisposable
             if (list[i].Number == SystemCall.SYS_wait4 && Volatile.Read(ref list[i].Result) == 0) return (int)list[i].A1;
         }
         return 0;
-    }
-
-    private static bool IsDead(int tid)
-    {
-        try
-        {
-            return Procfs.ProcessStatus.Read(tid).State is 'Z' or 'X';
-        }
-        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
-        {
-            return true;
-        }
     }
 
     private bool HasDied()

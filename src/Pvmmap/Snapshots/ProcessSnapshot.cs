@@ -139,7 +139,7 @@ public sealed class ProcessSnapshot : IDisposable
             if (!int.TryParse(Path.GetFileName(path.AsSpan()), NumberStyles.None, CultureInfo.InvariantCulture, out int pid)) continue;
             try
             {
-                if (ProcessStatus.Read(pid) is not { Name: KeeperProcess.Name, State: not ('Z' or 'X') } status) continue;
+                if (ProcessStatus.Find(pid) is not { Name: KeeperProcess.Name } status) continue;
                 using FileDescriptor file = OpenDescription(pid);
                 if (SnapshotDescription.Read(file, out int owner) is not { } description) continue;
                 found.Add(new SnapshotListing(pid, description.Identity.ProcessId, description.Identity.Name, owner, description.TakenAt, SmapsRollup.OwnBytes(pid), status.VmRSS + status.VmSwap));
@@ -384,28 +384,15 @@ public sealed class ProcessSnapshot : IDisposable
     private static FileDescriptor OpenDescription(int keeperPid)
     {
         // Of any other process the descriptor could be a device or a pipe, which to open is to act on it.
-        if (NameOf(keeperPid) is { } name && name != KeeperProcess.Name) throw IsNoKeeper(keeperPid);
+        if (ProcessStatus.Find(keeperPid) is { Name: not KeeperProcess.Name }) throw IsNoKeeper(keeperPid);
         SyscallResult file = Files.TryOpen(string.Create(CultureInfo.InvariantCulture, $"/proc/{keeperPid}/fd/{HolderFds.Control}"), Files.O_RDONLY);
         if (!file.Failed) return new FileDescriptor(file.Value);
-        throw NameOf(keeperPid) is null ? new PvmmapException(Errno.ESRCH, Opening, keeperPid, hint: "no such process")
+        throw ProcessStatus.Find(keeperPid) is null ? new PvmmapException(Errno.ESRCH, Opening, keeperPid, hint: "no such process")
             : file.Errno is Errno.ENOENT ? IsNoKeeper(keeperPid)
             : new PvmmapException(Errno.EPERM, Opening, keeperPid, hint: "the caller may not look at it");
     }
 
     private static PvmmapException IsNoKeeper(int pid) => new(Errno.EINVAL, Opening, pid, hint: "it is no keeper of a snapshot; pvmmap ps lists them");
-
-    // Null if it has ended: one that was released a moment ago may not have been reaped yet.
-    private static string? NameOf(int pid)
-    {
-        try
-        {
-            return ProcessStatus.Read(pid) is { State: not ('Z' or 'X') } status ? status.Name : null;
-        }
-        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
-        {
-            return null;
-        }
-    }
 
     private SnapshotRange? RangeAt(ulong address)
     {

@@ -49,29 +49,17 @@ internal sealed class SnapshotCapture
         {
             return capture.Run();
         }
-        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN && HasEnded(from.Pid))
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN && ProcessStatus.Find(from.Pid) is null)
         {
             throw new PvmmapException(Errno.ESRCH, "take a snapshot", from.Pid, hint: "it has ended meanwhile");
         }
-        catch (PvmmapException e) when (e.Errno is Errno.ESRCH && capture.forked != 0 && HasEnded(capture.forked))
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH && capture.forked != 0 && ProcessStatus.Find(capture.forked) is null)
         {
             throw new PvmmapException(Errno.EAGAIN, "take a snapshot", from.Pid, hint: "its keeper was killed at once");
         }
         finally
         {
             foreach (FileDescriptor? descriptor in capture.objects.Values) descriptor?.Dispose();
-        }
-    }
-
-    private static bool HasEnded(int pid)
-    {
-        try
-        {
-            return ProcessStatus.Read(pid).State is 'Z' or 'X';
-        }
-        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
-        {
-            return true;
         }
     }
 
