@@ -108,7 +108,9 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     private ulong Reserve(int pages)
     {
         ulong at = nextAddress;
-        nextAddress += (ulong)pages * PageSize + 64 * PageSize;
+        // What moved back to an earlier place may reach beyond it.
+        while (Targets.Exists(target => Enumerable.Range(0, pages).Any(i => target.Pages.ContainsKey(at + ((ulong)i * PageSize))))) at += 64 * PageSize;
+        nextAddress = at + ((ulong)pages * PageSize) + (64 * PageSize);
         return at;
     }
 
