@@ -300,6 +300,9 @@ public sealed class SnapshotTests(Theatre theatre) : Scene(theatre)
             source.Fill(at, 8 * MiB, 2);
             AssertHolds(snapshot, at, 8 * MiB, 1);
             Assert.NotEmpty(snapshot.Notes);
+            Assert.NotEmpty(snapshot.Descriptors);
+            Assert.Empty(Directory.GetFileSystemEntries($"/proc/{snapshot.KeeperPid}/fd"));
+            Assert.NotEqual(ProcessStatus.Session(source.Pid), ProcessStatus.Session(snapshot.KeeperPid));
             Assert.Equal(Errno.EOPNOTSUPP, Assert.Throws<PvmmapException>(snapshot.Detach).Errno);
             Assert.Equal(Errno.EOPNOTSUPP, Assert.Throws<PvmmapException>(() => snapshot.MapInto(Own.Pid, at, MiB)).Errno);
         }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Pvmmap.Linux;
 using Pvmmap.Remote;
 
@@ -51,6 +52,10 @@ internal sealed class KeeperProcess : IDisposable
                 socket = HolderLoader.Load(child, pidfd, new HolderTask(default, KeptBytes: mapped), null, out _, out _);
                 Begin(socket, pidfd, child.Tid, description);
             }
+            else
+            {
+                LetGo(child);
+            }
             return new KeeperProcess(child.Tid, pidfd, socket);
         }
         catch
@@ -60,6 +65,15 @@ internal sealed class KeeperProcess : IDisposable
             pidfd.Dispose();
             throw;
         }
+    }
+
+    // One that runs does this by itself: nobody waits for the end of a pipe because of it, and no signal to the process's group is for it.
+    private static void LetGo(RemoteThread child)
+    {
+        child.Invoke(SystemCall.SYS_setsid);
+        if (!KernelFeatures.IsWithout(KernelFeature.CloseRange) && !child.Invoke(SystemCall.SYS_close_range, 0, uint.MaxValue).Failed) return;
+        foreach (string path in Directory.GetFileSystemEntries(string.Create(CultureInfo.InvariantCulture, $"/proc/{child.Tid}/fd")))
+            child.Invoke(SystemCall.SYS_close, int.Parse(Path.GetFileName(path.AsSpan()), CultureInfo.InvariantCulture));
     }
 
     /// <summary>Forks this process; the child is the keeper. No managed code runs in it.</summary>

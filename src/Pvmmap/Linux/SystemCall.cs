@@ -62,6 +62,8 @@ internal static partial class SystemCall
     public static int SYS_restart_syscall => Processor.IsArm64 ? Arm64SystemCalls.SYS_restart_syscall : X64SystemCalls.SYS_restart_syscall;
     public static int SYS_semtimedop => Processor.IsArm64 ? Arm64SystemCalls.SYS_semtimedop : X64SystemCalls.SYS_semtimedop;
     public static int SYS_mbind => Processor.IsArm64 ? Arm64SystemCalls.SYS_mbind : X64SystemCalls.SYS_mbind;
+    public static int SYS_setsid => Processor.IsArm64 ? Arm64SystemCalls.SYS_setsid : X64SystemCalls.SYS_setsid;
+
     public static int SYS_set_mempolicy => Processor.IsArm64 ? Arm64SystemCalls.SYS_set_mempolicy : X64SystemCalls.SYS_set_mempolicy;
     public static int SYS_openat => Processor.IsArm64 ? Arm64SystemCalls.SYS_openat : X64SystemCalls.SYS_openat;
     public static int SYS_linkat => Processor.IsArm64 ? Arm64SystemCalls.SYS_linkat : X64SystemCalls.SYS_linkat;

@@ -48,6 +48,7 @@ internal static class X64SystemCalls
     public const int SYS_epoll_wait = 232;
     public const int SYS_mbind = 237;
     public const int SYS_set_mempolicy = 238;
+    public const int SYS_setsid = 112;
     public const int SYS_openat = 257;
     public const int SYS_linkat = 265;
     public const int SYS_readlinkat = 267;

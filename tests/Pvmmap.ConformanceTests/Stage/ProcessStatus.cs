@@ -11,6 +11,9 @@ internal static class ProcessStatus
     public static int? Parent(int pid) =>
         Stat(pid) is { } stat ? int.Parse(stat[(stat.LastIndexOf(')') + 4)..].Split(' ')[0], CultureInfo.InvariantCulture) : null;
 
+    public static int? Session(int pid) =>
+        Stat(pid) is { } stat ? int.Parse(stat[(stat.LastIndexOf(')') + 4)..].Split(' ')[2], CultureInfo.InvariantCulture) : null;
+
     public static string? Name(int pid) => Stat(pid) is { } stat ? stat[(stat.IndexOf('(') + 1)..stat.LastIndexOf(')')] : null;
 
     public static bool IsAlive(int pid) => State(pid) is not (null or 'Z' or 'X');
