@@ -78,7 +78,7 @@ internal sealed class MoveBenchmark : IBenchmark
             CheckKind(source, configuration);
             TimeSpan write = Write(source, target, configuration);
             Check(target);
-            PushTimes push = Move(source, target, configuration);
+            CallTimes push = Move(source, target, configuration);
             Check(target);
             target.Release();
             if (round == 0) continue;
@@ -128,7 +128,7 @@ internal sealed class MoveBenchmark : IBenchmark
         Fill(source, s_small);
         ulong swapped = source.PageOut(SwappedOut);
         if (swapped < SwappedOut * 9 / 10) throw new IOException($"bench: only {Figures.Bytes(swapped)} could be swapped out; is memory short?");
-        PushTimes push = Move(source, target, s_small);
+        CallTimes push = Move(source, target, s_small);
         Check(target);
         return push.SwappedIn;
     }
@@ -150,7 +150,7 @@ internal sealed class MoveBenchmark : IBenchmark
         source.Stamp(++_seed);
     }
 
-    private static PushTimes Move(WorkerProcess source, WorkerProcess target, Configuration data) =>
+    private static CallTimes Move(WorkerProcess source, WorkerProcess target, Configuration data) =>
         source.Push(target, target.Reserve(data.Length), MmapFlags.Move | MmapFlags.Fixed);
 
     private static TimeSpan Write(WorkerProcess source, WorkerProcess target, Configuration data) =>

@@ -9,7 +9,7 @@ namespace Pvmmap.Bench;
 /// </summary>
 internal static class Program
 {
-    private static readonly IBenchmark[] s_all = [new MoveBenchmark(), new RangeBenchmark(), new SnapshotBenchmark(), new SnapshotLoadBenchmark()];
+    private static IBenchmark[] All(bool full) => [new CopyBenchmark(full), new MoveBenchmark(), new RangeBenchmark(), new SnapshotBenchmark(), new SnapshotLoadBenchmark()];
 
     private static int Main(string[] args)
     {
@@ -33,7 +33,7 @@ internal static class Program
     internal static RootCommand Build()
     {
         var names = new Argument<string[]>("NAME") { Description = "What to measure; all when none is named.", Arity = ArgumentArity.ZeroOrMore };
-        names.AcceptOnlyFromAmong([.. s_all.Select(benchmark => benchmark.Name)]);
+        names.AcceptOnlyFromAmong([.. All(full: false).Select(benchmark => benchmark.Name)]);
         var list = new Option<bool>("--list") { Description = "List the names and do nothing." };
         var results = new Option<DirectoryInfo?>("--results")
         {
@@ -41,11 +41,14 @@ internal static class Program
             HelpName = "DIR",
         };
         var heapApp = new Option<FileInfo?>("--heap-app") { Description = "The .NET program that the snapshots are taken of.", HelpName = "PROGRAM", Hidden = true };
-        var root = new RootCommand("Measurements of process_vm_mmap() beside what there was before.") { names, list, results, heapApp };
+        var full = new Option<bool>("--full") { Description = "Large memory, too: 1 and 4 GiB copied in every way. It takes many minutes more." };
+        var bareHandler = new Option<FileInfo?>("--bare-handler") { Description = "The userfaultfd handler that faults are compared with.", HelpName = "PROGRAM", Hidden = true };
+        var root = new RootCommand("Measurements of process_vm_mmap() beside what there was before.") { names, list, full, results, heapApp, bareHandler };
         root.SetAction(parsed =>
         {
             HeapAppProcess.Program = parsed.GetValue(heapApp)?.FullName;
-            return parsed.GetValue(list) ? List() : Run(parsed.GetValue(names)!, parsed.GetValue(results));
+            BareHandler.Program = parsed.GetValue(bareHandler)?.FullName;
+            return parsed.GetValue(list) ? List() : Run(parsed.GetValue(names)!, parsed.GetValue(full), parsed.GetValue(results));
         });
         var worker = new Command(Worker.Command, "A process with memory that does what it is told on its standard input.") { Hidden = true };
         worker.SetAction(_ =>
@@ -61,12 +64,12 @@ internal static class Program
     private static int List()
     {
         var listing = new Listing("NAME", "WHAT");
-        foreach (IBenchmark benchmark in s_all) listing.Add(benchmark.Name, benchmark.Description);
+        foreach (IBenchmark benchmark in All(full: false)) listing.Add(benchmark.Name, benchmark.Description);
         Console.Out.Write(listing);
         return ExitCode.Done;
     }
 
-    private static int Run(string[] names, DirectoryInfo? results)
+    private static int Run(string[] names, bool full, DirectoryInfo? results)
     {
         // So that cgroups and swap are taken away again before the process ends.
         using var interrupted = new CancellationTokenSource();
@@ -74,7 +77,7 @@ internal static class Program
         using var sigint = PosixSignalRegistration.Create(PosixSignal.SIGINT, Interrupt);
         using var sigterm = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Interrupt);
         bool met = true;
-        foreach (IBenchmark benchmark in s_all.Where(benchmark => names.Length == 0 || names.Contains(benchmark.Name)))
+        foreach (IBenchmark benchmark in All(full).Where(benchmark => names.Length == 0 || names.Contains(benchmark.Name)))
         {
             BenchReport report = Progress.While(say => benchmark.Run(say, interrupted.Token));
             Rendering.Write(report, Terminal.Output);

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using Microsoft.Win32.SafeHandles;
 using Pvmmap.Cli;
 using Pvmmap.Cli.Demo;
 using Pvmmap.Linux;
@@ -18,6 +19,7 @@ internal sealed class Worker : IDisposable
     private const int MADV_PAGEOUT = 21;
 
     private AnonymousMemory? _memory;
+    private FileDescriptor? _memfd;
 
     private AnonymousMemory Memory => _memory ?? throw new InvalidOperationException("there is no memory yet");
 
@@ -33,7 +35,12 @@ internal sealed class Worker : IDisposable
         return ExitCode.Done;
     }
 
-    public void Dispose() => _memory?.Dispose();
+    public void Dispose()
+    {
+        _memory?.Dispose();
+        _memfd?.Dispose();
+        _memfd = null;
+    }
 
     private object[] Answer(string[] words)
     {
@@ -58,7 +65,24 @@ internal sealed class Worker : IDisposable
                 SystemCall.Invoke(SystemCall.SYS_madvise, (long)Memory.Address, (long)length, MADV_PAGEOUT).OrThrow("madvise(MADV_PAGEOUT)");
                 return [Sum(entry => entry.Swap)];
             case (nameof(WorkerProcess.WriteTo), [var pid, var address]):
-                return WriteTo((int)pid, address);
+                return Timed(() => Memory.WriteTo((int)pid, address));
+            case (nameof(WorkerProcess.ReadFrom), [var pid, var address]):
+                return Timed(() => Memory.ReadFrom((int)pid, address));
+            case (nameof(WorkerProcess.Fork), []):
+                return [RawFork.Measure().Ticks];
+            case (nameof(WorkerProcess.WriteToPipe), [var pid, var descriptor]):
+                return Timed(() => ThroughPipe(pid, descriptor, FileAccess.Write));
+            case (nameof(WorkerProcess.ReadFromPipe), [var pid, var descriptor]):
+                return Timed(() => ThroughPipe(pid, descriptor, FileAccess.Read));
+            case (nameof(WorkerProcess.WriteToMemfd), []):
+                return WriteToMemfd();
+            case (nameof(WorkerProcess.MapMemfd), [var pid, var descriptor, var length]):
+                return MapMemfd(pid, descriptor, length);
+            case (nameof(WorkerProcess.Touch), [var stride, var write]):
+                Latency latency = Latency.Measure(Memory, stride, write != 0);
+                return [latency.P50, latency.P99, latency.P999];
+            case (nameof(WorkerProcess.Pull), [var pid, var address, var flags]):
+                return Pull((int)pid, address, (MmapFlags)flags);
             case (nameof(WorkerProcess.Push), [var pid, var address, var flags]):
                 return Push((int)pid, address, (MmapFlags)flags);
             default:
@@ -66,27 +90,52 @@ internal sealed class Worker : IDisposable
         }
     }
 
-    private object[] WriteTo(int pid, ulong address)
+    private object[] Push(int pid, ulong address, MmapFlags flags) => CallTimes.Of(
+        () => ProcessVm.Mmap(-pid, Memory.Address, Memory.Length, address, flags),
+        _ =>
+        {
+            if (flags.HasFlag(MmapFlags.Move) && !Memory.HandOver()) throw new InvalidOperationException("the range is still mapped in the source");
+        }).ToWords();
+
+    private object[] Pull(int pid, ulong address, MmapFlags flags) =>
+        CallTimes.Of(() => ProcessVm.Mmap(pid, address, Memory.Length, Memory.Address, flags)).ToWords();
+
+    private static object[] Timed(Action action)
     {
         long start = Stopwatch.GetTimestamp();
-        Memory.WriteTo(pid, address);
+        action();
         return [Stopwatch.GetElapsedTime(start).Ticks];
     }
 
-    private object[] Push(int pid, ulong address, MmapFlags flags)
+    private void ThroughPipe(ulong pid, ulong descriptor, FileAccess access)
     {
-        ulong swappedIn = SwapTraffic.PagesIn();
+        using FileStream pipe = new($"/proc/{pid}/fd/{descriptor}", FileMode.Open, access, FileShare.ReadWrite, bufferSize: 0);
+        for (ulong offset = 0; offset < Memory.Length;)
+        {
+            Span<byte> piece = Memory.Slice(offset);
+            if (access == FileAccess.Write) pipe.Write(piece);
+            else pipe.ReadExactly(piece);
+            offset += (ulong)piece.Length;
+        }
+    }
+
+    private object[] WriteToMemfd()
+    {
+        _memfd?.Dispose();
         long start = Stopwatch.GetTimestamp();
-        MmapResult result = ProcessVm.Mmap(-pid, Memory.Address, Memory.Length, address, flags);
-        TimeSpan call = Stopwatch.GetElapsedTime(start);
-        swappedIn = SwapTraffic.PagesIn() - swappedIn;
-        using Duplication fill = result.Duplication;
-        fill.Wait(Timeout.InfiniteTimeSpan);
-        TimeSpan complete = Stopwatch.GetElapsedTime(start);
-        if (fill.State != DuplicationState.Complete) throw new InvalidOperationException($"the fill ended as {fill.State}");
-        if (result.Notes.Count > 0) throw new InvalidOperationException($"this machine lacks what the measurement needs: {result.Notes[0]}");
-        if (flags.HasFlag(MmapFlags.Move) && !Memory.HandOver()) throw new InvalidOperationException("the range is still mapped in the source");
-        return [call.Ticks, complete.Ticks, swappedIn];
+        _memfd = Memfd.Create("pvmmap-bench", (long)Memory.Length);
+        using var file = new SafeFileHandle(_memfd.Number, ownsHandle: false);
+        for (ulong offset = 0; offset < Memory.Length; offset += (ulong)Memory.Slice(offset).Length)
+            RandomAccess.Write(file, Memory.Slice(offset), (long)offset);
+        return [Stopwatch.GetElapsedTime(start).Ticks, _memfd.Number];
+    }
+
+    private object[] MapMemfd(ulong pid, ulong descriptor, ulong length)
+    {
+        long start = Stopwatch.GetTimestamp();
+        using SafeFileHandle file = File.OpenHandle($"/proc/{pid}/fd/{descriptor}", FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+        Have(AnonymousMemory.MapFile(length, (int)file.DangerousGetHandle()));
+        return [Stopwatch.GetElapsedTime(start).Ticks];
     }
 
     private ulong Have(AnonymousMemory memory)

@@ -45,11 +45,33 @@ internal sealed class WorkerProcess : IDisposable
     public TimeSpan WriteTo(WorkerProcess target, ulong address) => new((long)Ask((ulong)target.Pid, address)[0]);
 
     /// <summary>process_vm_mmap() of its memory, and the fill behind it.</summary>
-    public PushTimes Push(WorkerProcess target, ulong address, MmapFlags flags)
-    {
-        ulong[] answer = Ask((ulong)target.Pid, address, (ulong)flags);
-        return new PushTimes(new TimeSpan((long)answer[0]), new TimeSpan((long)answer[1]), answer[2]);
-    }
+    public CallTimes Push(WorkerProcess target, ulong address, MmapFlags flags) => CallTimes.FromWords(Ask((ulong)target.Pid, address, (ulong)flags));
+
+    /// <summary>process_vm_mmap() of another one's memory into its own, all of it.</summary>
+    public CallTimes Pull(WorkerProcess source, ulong address, MmapFlags flags) => CallTimes.FromWords(Ask((ulong)source.Pid, address, (ulong)flags));
+
+    /// <summary>process_vm_readv() of another one's memory into its own, all of it.</summary>
+    public TimeSpan ReadFrom(WorkerProcess source, ulong address) => new((long)Ask((ulong)source.Pid, address)[0]);
+
+    /// <summary>fork() of it, whose child ends at once.</summary>
+    public TimeSpan Fork() => new((long)Ask()[0]);
+
+    /// <summary>Writes its memory to a pipe, or reads it from there.</summary>
+    /// <param name="descriptor">Of the benchmark.</param>
+    public TimeSpan WriteToPipe(int descriptor) => new((long)Ask((ulong)Environment.ProcessId, (ulong)descriptor)[0]);
+
+    /// <inheritdoc cref="WriteToPipe"/>
+    public TimeSpan ReadFromPipe(int descriptor) => new((long)Ask((ulong)Environment.ProcessId, (ulong)descriptor)[0]);
+
+    /// <summary>Copies its memory into a memfd.</summary>
+    /// <returns>The time, and the number of the descriptor.</returns>
+    public (TimeSpan Time, int Descriptor) WriteToMemfd() => Ask() is [var ticks, var descriptor] ? (new TimeSpan((long)ticks), (int)descriptor) : default;
+
+    /// <summary>Maps another one's memfd with MAP_PRIVATE, in place of the memory it had. Not a page is in its page table then.</summary>
+    public TimeSpan MapMemfd(WorkerProcess source, int descriptor, ulong length) => new((long)Ask((ulong)source.Pid, (ulong)descriptor, length)[0]);
+
+    /// <summary>Reads, or writes, one byte of each stretch of its memory, in random order.</summary>
+    public Latency Touch(ulong stride, bool write) => Ask(stride, write ? 1UL : 0) is [var p50, var p99, var p999] ? new Latency(p50, p99, p999) : default;
 
     public void Dispose()
     {
@@ -77,9 +99,3 @@ internal sealed class WorkerProcess : IDisposable
         return [.. answer.Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(word => ulong.Parse(word, CultureInfo.InvariantCulture))];
     }
 }
-
-/// <summary>Times from the start of the call, as its caller took them.</summary>
-/// <param name="Call">Until the library returned.</param>
-/// <param name="Complete">Until every page was in place.</param>
-/// <param name="SwappedIn">Pages that the machine read in from swap between the start of the call and its return.</param>
-internal readonly record struct PushTimes(TimeSpan Call, TimeSpan Complete, ulong SwappedIn);

@@ -1,0 +1,240 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.IO.Pipes;
+using Pvmmap.Cli;
+
+namespace Pvmmap.Bench;
+
+/// <summary>
+/// A copy by push, by pull and by a third process, and a move, beside what a user would take instead: process_vm_writev(), process_vm_readv(), a
+/// pipe, a memfd, and a fork() of the source, which is what a copy's call must at least cost. All of them in each round, one after the other; every
+/// byte is checked in the target each time. Then faults beside a bare userfaultfd handler, and what the source's writes cost after the call.
+/// </summary>
+internal sealed class CopyBenchmark(bool full) : IBenchmark
+{
+    private const ulong KiB = 1UL << 10, MiB = 1UL << 20, GiB = 1UL << 30;
+    private const double TimesFork = 1.3, TimesBareHandler = 1.5, TimesSmallPages = 1.5, TimesHugePages = 1.0;
+    private const double Millisecond = 1000;
+    /// <summary>Farther apart than what is delivered along with a page, so that each access is a fault.</summary>
+    private const ulong Stride = 256 * KiB;
+    private const string Fork = "fork() of the source", Write = "process_vm_writev()", Read = "process_vm_readv()", Pipe = "a pipe",
+        SharedFile = "memfd + MAP_PRIVATE", Push = "push", Pull = "pull", Third = "third party", Move = "push, PVMMAP_MOVE";
+    private const string Call = "call", Whole = "call, then every page in place", Filling = "from the end of the call to every page in place",
+        HugeFilling = "from the end of the call to huge pages in place", SourceStop = "source stopped", TargetStop = "target stopped";
+
+    private static readonly Data[] s_small = [new("64 MiB in 4 KiB pages", 64 * MiB, PageKind.Small, 15), new("64 MiB in huge pages", 64 * MiB, PageKind.Huge, 15)];
+
+    private static readonly Data[] s_large =
+    [
+        new("1 GiB in 4 KiB pages", GiB, PageKind.Small, 5), new("1 GiB in huge pages", GiB, PageKind.Huge, 5),
+        new("4 GiB in 4 KiB pages", 4 * GiB, PageKind.Small, 3), new("4 GiB in huge pages", 4 * GiB, PageKind.Huge, 3),
+    ];
+
+    private readonly List<Series> _series = [];
+    private readonly List<Finding> _findings = [];
+    private readonly List<string> _notes =
+    [
+        "memfd + MAP_PRIVATE: the source's memory has to be copied into the file first, and stays twice; the target then shares pages of a file, which are neither anonymous nor its own before it writes to them.",
+    ];
+
+    private ulong _seed;
+
+    public string Name => "copy";
+
+    public string Description => "a copy beside fork(), process_vm_writev(), process_vm_readv(), a pipe, a memfd, and a bare userfaultfd handler";
+
+    public BenchReport Run(Action<string> say, CancellationToken interrupted)
+    {
+        foreach (Data data in full ? [.. s_small, .. s_large] : s_small) Measure(data, say, interrupted);
+        MeasureFaults(say, interrupted);
+        return new BenchReport(Name, Description, DateOnly.FromDateTime(DateTime.UtcNow), MachineDescription.Here(), _series, _findings, _notes);
+    }
+
+    private void Measure(Data data, Action<string> say, CancellationToken interrupted)
+    {
+        ulong needed = (3 * data.Length) + (GiB / 2), available = MemoryInfo.Read("MemAvailable");
+        if (available < needed)
+        {
+            _notes.Add($"{data.Name}: left out; {Figures.Bytes(needed)} of free memory are needed, {Figures.Bytes(available)} are there.");
+            return;
+        }
+
+        using WorkerProcess source = new(), target = new();
+        Times times = new(data.Name);
+        // The first round is not counted: it finds the code, and in a virtual machine the memory.
+        for (int round = 0; round <= data.Rounds; round++)
+        {
+            interrupted.ThrowIfCancellationRequested();
+            say($"{data.Name}, round {round} of {data.Rounds}");
+            times.Counted = round > 0;
+            Round(source, target, data, times);
+        }
+
+        _series.AddRange(times.Series);
+        _findings.AddRange(
+        [
+            .. new[] { Push, Pull, Third }.Select(way => new Finding(
+                $"(call of {way} - 1 ms) / fork(), {data.Name}", Math.Max(0, times.Median(way, Call) - Millisecond) / times.Median(Fork, Call),
+                FigureUnit.Times, AtMost: TimesFork)),
+            data.Kind == PageKind.Small
+                ? new($"rate of the fill / of process_vm_writev(), {data.Name}", times.Median(Write, Call) / times.Median(Third, Filling), FigureUnit.Times,
+                    AtLeast: TimesSmallPages)
+                : new($"rate of the fill, huge pages kept, / of process_vm_writev() into huge pages, {data.Name}",
+                    times.Median(Write, Call) / times.Median(Third, HugeFilling), FigureUnit.Times, AtLeast: TimesHugePages),
+            new($"call of process_vm_writev() / of push, {data.Name}", times.Median(Write, Call) / times.Median(Push, Call), FigureUnit.Times),
+        ]);
+    }
+
+    private void Round(WorkerProcess source, WorkerProcess target, Data data, Times times)
+    {
+        ulong from = Fill(source, data);
+        times.Add(Fork, Call, source.Fork());
+        times.Add(Write, Call, source.WriteTo(target, target.Map(data.Length, data.Kind)));
+        Check(target);
+        target.Map(data.Length, data.Kind);
+        times.Add(Read, Call, target.ReadFrom(source, from));
+        Check(target);
+        target.Map(data.Length, data.Kind);
+        times.Add(Pipe, Call, ThroughPipe(source, target));
+        Check(target);
+        (TimeSpan written, int file) = source.WriteToMemfd();
+        times.Add(SharedFile, Call, written + target.MapMemfd(source, file, data.Length));
+        Check(target);
+
+        Add(Push, source.Push(target, target.Reserve(data.Length), MmapFlags.Fixed));
+        Check(target);
+        target.Reserve(data.Length);
+        Add(Pull, target.Pull(source, from, MmapFlags.Fixed));
+        Check(target);
+        ulong at = target.Reserve(data.Length);
+        TimeSpan joining = default;
+        CallTimes third = CallTimes.Of(() => ProcessVm.MmapBetween(source.Pid, target.Pid, from, data.Length, at, MmapFlags.Fixed), fill =>
+        {
+            if (data.Kind != PageKind.Huge) return;
+            long start = Stopwatch.GetTimestamp();
+            if (fill.UseHugePages() is var huge && huge < data.Length * 9 / 10) throw new IOException($"bench: only {Figures.Bytes(huge)} are in huge pages");
+            joining = Stopwatch.GetElapsedTime(start);
+        });
+        Add(Third, third);
+        if (data.Kind == PageKind.Huge) times.Add(Third, HugeFilling, third.Complete - third.Call + joining);
+        Check(target);
+        // Last: it empties the source.
+        Add(Move, source.Push(target, target.Reserve(data.Length), MmapFlags.Fixed | MmapFlags.Move));
+        Check(target);
+        target.Release();
+
+        void Add(string way, CallTimes measured)
+        {
+            times.Add(way, Call, measured.Call);
+            times.Add(way, Whole, measured.Complete);
+            times.Add(way, Filling, measured.Complete - measured.Call);
+            if (way is Pull or Third) times.Add(way, SourceStop, measured.SourceStop);
+            if (way is Push or Third or Move) times.Add(way, TargetStop, measured.TargetStop);
+        }
+    }
+
+    private static TimeSpan ThroughPipe(WorkerProcess source, WorkerProcess target)
+    {
+        using var pipe = new AnonymousPipeServerStream(PipeDirection.In);
+        int reading = (int)pipe.SafePipeHandle.DangerousGetHandle(), writing = int.Parse(pipe.GetClientHandleAsString(), CultureInfo.InvariantCulture);
+        long start = Stopwatch.GetTimestamp();
+        Task<TimeSpan> read = Task.Run(() => target.ReadFromPipe(reading));
+        source.WriteToPipe(writing);
+        read.GetAwaiter().GetResult();
+        return Stopwatch.GetElapsedTime(start);
+    }
+
+    /// <summary>
+    /// A fault of the target while nothing else happens (PVMMAP_LAZY) and while the fill goes on, beside one that a bare handler answers; and a
+    /// write of the source to a page that the holder still has, beside one to a page that a forked child has.
+    /// </summary>
+    private void MeasureFaults(Action<string> say, CancellationToken interrupted)
+    {
+        var data = new Data("256 MiB in 4 KiB pages", 256 * MiB, PageKind.Small, 7);
+        using WorkerProcess source = new(), target = new();
+        Times times = new(data.Name);
+        for (int round = 0; round <= data.Rounds; round++)
+        {
+            interrupted.ThrowIfCancellationRequested();
+            say($"faults, round {round} of {data.Rounds}");
+            times.Counted = round > 0;
+            ulong from = Fill(source, data);
+            foreach (bool write in (bool[])[false, true])
+            {
+                string access = write ? "write" : "read";
+                if (BareHandler.Measure(data.Length, Stride, write) is { } bare) times.Add("bare userfaultfd handler", access, bare);
+                times.Add("process_vm_mmap, PVMMAP_LAZY", access, During(MmapFlags.Lazy, () => target.Touch(Stride, write)));
+                times.Add("process_vm_mmap, while it fills", access, During(MmapFlags.None, () => target.Touch(Stride, write)));
+            }
+
+            times.Add("process_vm_mmap, PVMMAP_LAZY", "write by the source", During(MmapFlags.Lazy, () => source.Touch(Stride, write: true)));
+
+            Latency During(MmapFlags flags, Func<Latency> touch)
+            {
+                using Duplication fill =
+                    ProcessVm.MmapBetween(source.Pid, target.Pid, from, data.Length, target.Reserve(data.Length), MmapFlags.Fixed | flags).Duplication;
+                Latency latency = touch();
+                fill.Finish();
+                fill.Wait(Timeout.InfiniteTimeSpan);
+                if (fill.State != DuplicationState.Complete) throw new IOException($"bench: the fill ended as {fill.State}");
+                return latency;
+            }
+        }
+
+        if (BareHandler.Program is null) _notes.Add("The bare userfaultfd handler was not measured: the program was not given (--bare-handler).");
+        _series.AddRange(times.Series);
+        foreach (string access in (string[])["read", "write"])
+        {
+            double? Ratio(string way) => times.MedianOrNull(way, $"{access}, p50") / times.MedianOrNull("bare userfaultfd handler", $"{access}, p50");
+            _findings.Add(new($"fault, {access}, p50 / bare handler's", Ratio("process_vm_mmap, PVMMAP_LAZY"), FigureUnit.Times, AtMost: TimesBareHandler));
+        }
+    }
+
+    private ulong Fill(WorkerProcess source, Data data)
+    {
+        ulong at = source.Map(data.Length, data.Kind);
+        source.Stamp(++_seed);
+        double huge = (double)source.HugeBytes() / data.Length;
+        if (data.Kind == PageKind.Huge ? huge < 0.9 : huge > 0) throw new IOException($"bench: {huge:P0} of what should be {data.Name} are in huge pages");
+        return at;
+    }
+
+    private void Check(WorkerProcess target)
+    {
+        if (target.WrongPages(_seed) is > 0 and var wrong) throw new IOException($"bench: {wrong} pages of the target are not what the source had");
+    }
+
+    private sealed record Data(string Name, ulong Length, PageKind Kind, int Rounds);
+
+    /// <summary>What was timed of one piece of data, in the order in which it first came.</summary>
+    private sealed class Times(string data)
+    {
+        private readonly List<(string Way, string Measured, List<TimeSpan> Times)> _all = [];
+
+        /// <summary>False in a round that warms up.</summary>
+        public bool Counted { get; set; }
+
+        public IEnumerable<Series> Series => _all.Select(one => new Series(data, one.Way, one.Measured, Spread.Of(one.Times)));
+
+        public void Add(string way, string measured, TimeSpan time)
+        {
+            if (!Counted) return;
+            List<TimeSpan>? times = _all.Find(one => (one.Way, one.Measured) == (way, measured)).Times;
+            if (times is null) _all.Add((way, measured, times = []));
+            times.Add(time);
+        }
+
+        public void Add(string way, string access, Latency latency)
+        {
+            Add(way, $"{access}, p50", TimeSpan.FromMicroseconds(latency.P50 / 1000.0));
+            Add(way, $"{access}, p99", TimeSpan.FromMicroseconds(latency.P99 / 1000.0));
+            Add(way, $"{access}, p99.9", TimeSpan.FromMicroseconds(latency.P999 / 1000.0));
+        }
+
+        /// <summary>Microseconds.</summary>
+        public double Median(string way, string measured) => MedianOrNull(way, measured) ?? throw new InvalidOperationException($"{way}, {measured} was not measured");
+
+        public double? MedianOrNull(string way, string measured) =>
+            _all.Find(one => (one.Way, one.Measured) == (way, measured)).Times is { } times ? Spread.Of(times).P50 : null;
+    }
+}
