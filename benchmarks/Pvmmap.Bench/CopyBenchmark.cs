@@ -19,6 +19,8 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     private const ulong Stride = 256 * KiB;
     private const string Fork = "fork() of the source", Write = "process_vm_writev()", Read = "process_vm_readv()", Pipe = "a pipe",
         SharedFile = "memfd + MAP_PRIVATE", Push = "push", Pull = "pull", Third = "third party", Move = "push, PVMMAP_MOVE";
+    private const string Bare = "bare userfaultfd handler", Lazy = "process_vm_mmap, PVMMAP_LAZY";
+    private const string Together = "handler on the same processor", Apart = "handler anywhere";
     private const string Call = "call", Whole = "call, then every page in place", Filling = "from the end of the call to every page in place",
         HugeFilling = "from the end of the call to huge pages in place", SourceStop = "source stopped", TargetStop = "target stopped";
 
@@ -159,21 +161,28 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             say($"faults, round {round} of {data.Rounds}");
             times.Counted = round > 0;
             ulong from = Fill(source, data);
-            foreach (bool write in (bool[])[false, true])
+            foreach ((bool together, bool write) in ((bool, bool)[])[(true, false), (true, true), (false, false), (false, true)])
             {
-                string access = write ? "write" : "read";
-                if (BareHandler.Measure(data.Length, Stride, write) is { } bare) times.Add("bare userfaultfd handler", access, bare);
-                times.Add("process_vm_mmap, PVMMAP_LAZY", access, During(MmapFlags.Lazy, () => target.Touch(Stride, write)));
-                times.Add("process_vm_mmap, while it fills", access, During(MmapFlags.None, () => target.Touch(Stride, write)));
+                string access = $"{(write ? "write" : "read")}, {(together ? Together : Apart)}";
+                if (BareHandler.Measure(data.Length, Stride, write, together) is { } bare) times.Add(Bare, access, bare);
+                times.Add(Lazy, access, During(MmapFlags.Lazy, together, () => target.Touch(Stride, write)));
+                times.Add("process_vm_mmap, while it fills", access, During(MmapFlags.None, together, () => target.Touch(Stride, write)));
             }
 
-            times.Add("process_vm_mmap, PVMMAP_LAZY", "write by the source", During(MmapFlags.Lazy, () => source.Touch(Stride, write: true)));
+            times.Add(Lazy, "write by the source", During(MmapFlags.Lazy, together: false, () => source.Touch(Stride, write: true)));
 
-            Latency During(MmapFlags flags, Func<Latency> touch)
+            Latency During(MmapFlags flags, bool together, Func<Latency> touch)
             {
                 using Duplication fill =
                     ProcessVm.MmapBetween(source.Pid, target.Pid, from, data.Length, target.Reserve(data.Length), MmapFlags.Fixed | flags).Duplication;
+                if (together)
+                {
+                    Keep(fill.HolderPid, 1);
+                    Keep(target.Pid, 1);
+                }
+
                 Latency latency = touch();
+                if (together) Keep(target.Pid, (1 << Environment.ProcessorCount) - 1);
                 fill.Finish();
                 fill.Wait(Timeout.InfiniteTimeSpan);
                 if (fill.State != DuplicationState.Complete) throw new IOException($"bench: the fill ended as {fill.State}");
@@ -185,8 +194,21 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         _series.AddRange(times.Series);
         foreach (string access in (string[])["read", "write"])
         {
-            double? Ratio(string way) => times.MedianOrNull(way, $"{access}, p50") / times.MedianOrNull("bare userfaultfd handler", $"{access}, p50");
-            _findings.Add(new($"fault, {access}, p50 / bare handler's", Ratio("process_vm_mmap, PVMMAP_LAZY"), FigureUnit.Times, AtMost: TimesBareHandler));
+            foreach (string where in (string[])[Together, Apart])
+            {
+                string what = $"{access}, {where}, p50";
+                _findings.Add(new($"fault, {what} / bare handler's", times.MedianOrNull(Lazy, what) / times.MedianOrNull(Bare, what), FigureUnit.Times,
+                    AtMost: where == Together ? TimesBareHandler : null));
+            }
+        }
+
+        _notes.Add($"Faults: {Together} of the machine, nothing but the handlers differs; {Apart}, most of the time is the wake-up of another processor, if that sleeps.");
+
+        // The first thread of the process: the one that faults, and the holder's only one.
+        static void Keep(int pid, nint processors)
+        {
+            using Process process = Process.GetProcessById(pid);
+            process.ProcessorAffinity = processors;
         }
     }
 

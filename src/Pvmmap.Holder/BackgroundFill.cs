@@ -3,7 +3,10 @@ namespace Pvmmap.Holder.Freestanding;
 /// <summary>Delivers everything that is left, batch after batch, and ends the holder when nothing is.</summary>
 internal static unsafe class BackgroundFill
 {
-    private const ulong DefaultBatch = 256 * 1024;
+    /// <summary>A fault waits for the batch that is being copied: so much while faults come.</summary>
+    private const ulong LeastBatch = 64 * 1024;
+    /// <summary>The pages that are freed behind a batch are the next ones to be filled: more of them would not be in the caches any more.</summary>
+    private const ulong MostBatch = 256 * 1024;
     private const ulong HugePageSize = 2 * 1024 * 1024;
 
     public static bool IsWanted(Service* service) =>
@@ -13,7 +16,7 @@ internal static unsafe class BackgroundFill
     public static bool Step(Service* service)
     {
         ulong end = service->Control->SourceStart + service->Control->SourceLength;
-        ulong batch = service->Control->BatchBytes == 0 ? DefaultBatch : service->Control->BatchBytes;
+        ulong batch = NextBatch(service);
         PopulatedRun run = default;
         long found = 0;
         if (service->Cursor < end)
@@ -45,6 +48,9 @@ internal static unsafe class BackgroundFill
         Steps.Reached(service->Call, FillStep.BatchDropped);
         return true;
     }
+
+    /// <summary>Somebody waits for pages out of order: small batches, for a while.</summary>
+    public static void GiveWay(Service* service) => service->Batch = 0;
 
     /// <summary>Whether every populated page has been dropped: nothing is owed to anybody.</summary>
     public static bool NothingLeft(Service* service)
@@ -78,6 +84,15 @@ internal static unsafe class BackgroundFill
         if (Loop.IsEventOutstanding(service))
             return;
         Loop.End(service, content || service->Control->Unmaps == 0 ? ControlState.Complete : ControlState.TargetGone);
+    }
+
+    // Doubled from batch to batch.
+    private static ulong NextBatch(Service* service)
+    {
+        ulong most = service->Control->BatchBytes == 0 ? MostBatch : service->Control->BatchBytes;
+        ulong batch = service->Batch < LeastBatch ? LeastBatch : service->Batch;
+        service->Batch = batch < MostBatch ? batch * 2 : batch;
+        return batch < most ? batch : most;
     }
 
     private static bool EndPass(Service* service)

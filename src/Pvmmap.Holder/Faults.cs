@@ -3,14 +3,12 @@ namespace Pvmmap.Holder.Freestanding;
 /// <summary>Answers the faults of the targets.</summary>
 internal static unsafe class Faults
 {
-    /// <summary>Bytes from the faulting page on that are delivered with it.</summary>
-    private const ulong FaultAround = 16 * Kernel.PageSize;
-
     /// <summary>Answers a fault now, or keeps it for later.</summary>
     public static void Serve(Service* service, uint context, ulong address)
     {
         ulong page = address & ~(Kernel.PageSize - 1);
         service->Control->Faults++;
+        BackgroundFill.GiveWay(service);
         Outcome outcome = Answer(service, context, page);
         if (outcome == Outcome.Gone)
             Delivery.EndContext(service, context);
@@ -62,7 +60,8 @@ internal static unsafe class Faults
 
         ulong source = segment->Source + (page - segment->Destination);
         ulong rest = segment->Destination + segment->Length - page;
-        ulong around = rest < FaultAround ? rest : FaultAround;
+        FaultStream* stream = FaultStreams.Find(service, context, page);
+        ulong around = rest < stream->Around ? rest : stream->Around;
         PopulatedRun run;
         run.Huge = false;
         long found = Pagemap.Next(service, source, source + around, around, true, &run);
@@ -70,10 +69,10 @@ internal static unsafe class Faults
             return Delivery.ZeroPage(service, context, page);
         // Where the page table cannot be read, copying the page is right in any case: an unpopulated one is copied as zeros.
         ulong length = found < 0 ? Kernel.PageSize : run.End - source;
-        return CopyFault(service, context, page, source, length, run.Huge);
+        return CopyFault(service, context, page, source, length, run.Huge, stream);
     }
 
-    private static Outcome CopyFault(Service* service, uint context, ulong page, ulong source, ulong length, bool huge)
+    private static Outcome CopyFault(Service* service, uint context, ulong page, ulong source, ulong length, bool huge, FaultStream* stream)
     {
         int file = service->Contexts[context].Fd;
         long result = Userfaultfd.Copy(service->Call, file, page, source, length);
@@ -82,6 +81,7 @@ internal static unsafe class Faults
         if (result > 0)
         {
             Steps.Reached(service->Call, FillStep.FaultCopied);
+            stream->Next = page + (ulong)result;
             // Part of a huge page frees nothing: in the background fill the whole of it is dropped at once.
             bool later = huge && BackgroundFill.IsWanted(service);
             if (!later && Service.CountAlive(service) == 1)

@@ -57,6 +57,12 @@ internal unsafe struct Service
     /// <summary>For each context, up to which source address of this pass it has been served: an interrupted batch goes on there.</summary>
     public DeliveredPositions Delivered;
 
+    /// <summary>Bytes of the next batch: few while faults come, more and more while none do.</summary>
+    public ulong Batch;
+
+    public uint OldestStream;
+    public FaultStreamTable Streams;
+
     /// <summary>Faults that wait for an event to be read.</summary>
     public uint PendingCount;
     public PendingFaults Pending;
@@ -94,6 +100,8 @@ internal unsafe struct Service
         service->DropStart = 0;
         service->DropEnd = 0;
         service->PendingCount = 0;
+        service->Batch = 0;
+        FaultStreams.Reset(service);
         ResetDelivered(service);
     }
 

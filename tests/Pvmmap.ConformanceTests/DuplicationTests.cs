@@ -71,6 +71,36 @@ public sealed class DuplicationTests(Theatre theatre) : Scene(theatre)
         target.AssertContent(result.Address, Length, 1);
     }
 
+    [Theory]
+    [InlineData(MmapFlags.None)]
+    [InlineData(MmapFlags.Move)]
+    public void Who_goes_through_memory_in_order_soon_waits_for_few_pages(MmapFlags mode)
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(Length, 1);
+        MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy | mode);
+        target.Touch(result.Address, MiB);
+        // 4, 8, 16, 32, 64, and then 64 pages at a time.
+        Assert.InRange(result.Duplication.FaultsServed, 1UL, 9UL);
+        result.Duplication.Finish();
+        AssertEnds(result.Duplication, DuplicationState.Complete);
+        target.AssertContent(result.Address, Length, 1);
+    }
+
+    [Fact]
+    public void Who_jumps_about_is_given_little_more_than_the_page()
+    {
+        const ulong apart = 256 * 1024, piece = 16 * 1024;
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(Length, 1);
+        Duplication fill = Call(source, target, at, Length, flags: MmapFlags.Lazy).Duplication;
+        ulong count = Length / apart;
+        for (ulong i = 0; i < count; i++) target.Touch(fill.Address + i * 7 % count * apart, Page);
+        Eventually.Holds(() => fill.BytesTotal - fill.BytesToGo == count * piece, $"16 KiB for each of {count} faults: {Describe(fill)}");
+        Assert.Equal(count, fill.FaultsServed);
+        Assert.Equal(count * piece, Smaps.Resident(target.Pid, fill.Address, Length));
+    }
+
     [Fact]
     public void A_background_fill_ends_by_itself()
     {
