@@ -33,6 +33,8 @@ internal static unsafe class BackgroundFill
             run.End = end - run.Start > batch ? run.Start + batch : end;
             run.Huge = false;
         }
+        if (run.Huge)
+            StopAtItsEnd(&run);
         service->FoundInPass = true;
         Outcome outcome = Deliver(service, run.Start, run.End);
         if (outcome != Outcome.Done)
@@ -93,6 +95,14 @@ internal static unsafe class BackgroundFill
         ulong batch = service->Batch < LeastBatch ? LeastBatch : service->Batch;
         service->Batch = batch < MostBatch ? batch * 2 : batch;
         return batch < most ? batch : most;
+    }
+
+    // A huge page is dropped as a whole, when its last byte has been copied: a run must not go past that.
+    private static void StopAtItsEnd(PopulatedRun* run)
+    {
+        ulong end = (run->Start & ~(HugePageSize - 1)) + HugePageSize;
+        if (run->End > end)
+            run->End = end;
     }
 
     private static bool EndPass(Service* service)
