@@ -5,6 +5,8 @@ public abstract class AddressSpace
 {
     public const ulong Page = PageRange.PageSize, MiB = 1 << 20;
 
+    private static ulong s_nextFree = 0x0100_0000_0000;
+
     public abstract int Pid { get; }
 
     /// <summary>Whether mappings come and go there that no test asked for.</summary>
@@ -42,11 +44,14 @@ public abstract class AddressSpace
         return aligned;
     }
 
-    /// <summary>A range in which nothing is mapped, with nothing mapped next to it either.</summary>
+    /// <summary>
+    /// A range in which nothing is mapped, with nothing mapped next to it either: far from where the kernel looks for room by itself, so that
+    /// it stays free while other threads map memory; a different one each time.
+    /// </summary>
     public ulong FreeRange(ulong length)
     {
-        ulong at = Map(length + 2 * MiB, Prot.None, MapFlags.NoReserve);
-        Unmap(at, length + 2 * MiB);
+        ulong room = length + 2 * MiB, at = Map(room, Prot.None, MapFlags.NoReserve, Interlocked.Add(ref s_nextFree, room) - room);
+        Unmap(at, room);
         return at + MiB;
     }
 
