@@ -31,8 +31,8 @@ internal static class Outcome
         // The step itself takes the holder's end.
         { NeedsHolderDead: true, Move: false } => [AsFound, Complete, SigBus],
         { LosesAll: true, Move: true } => [AsFound, Complete, SigBus, SigBus + Remnants, Complete + Remnants, SourceKeepsAll],
-        // Meanwhile the caller goes on, and may be in that instant.
-        { Victim: Victim.Caller, Step: nameof(FillStep.ReadySent) } => [AsFound, Complete, TwoPages],
+        // While the holder makes itself ready the caller goes on in the target, and may be in that instant.
+        { Victim: Victim.Caller, FillStep: > FillStep.None and <= FillStep.ReadySent } => [AsFound, Complete, TwoPages],
         { Victim: Victim.Caller or Victim.Source or Victim.Guardian } => [AsFound, Complete],
         { Victim: Victim.Holder, Move: true } => [AsFound, Complete],
         _ => [AsFound, Complete, SigBus],
