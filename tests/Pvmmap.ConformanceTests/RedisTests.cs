@@ -13,7 +13,7 @@ public sealed class RedisTests(Theatre theatre) : Scene(theatre)
     {
         (int redis, string door) = StartRedis(keys: 100_000);
         Puppet target = NewPuppet();
-        ProcessRecord before = ProcessRecord.TakeAtRest(redis, Everything);
+        ProcessRecord before = TakeWithoutClients(redis, door);
         Vma[] heap = Heap(redis);
         Assert.True(heap.Aggregate(0UL, (sum, vma) => sum + vma.Resident) > 20 * MiB, "redis holds too little to be a test");
         ulong compared = 0, moving = 0;
@@ -83,7 +83,7 @@ public sealed class RedisTests(Theatre theatre) : Scene(theatre)
         for (int key = 0; key < quiet; key++) Assert.Equal("+OK", Ask(door, $"SET quiet:{key} {Encoding.ASCII.GetString(values[key])}"));
         // "Value at:0x7f2e40a0d6e0 refcount:1 encoding:raw ..."
         ulong[] objects = [.. Enumerable.Range(0, quiet).Select(key => Convert.ToUInt64(Ask(door, $"DEBUG OBJECT quiet:{key}").Split("at:")[1].Split(' ')[0], 16))];
-        ProcessRecord before = ProcessRecord.TakeAtRest(redis, Everything);
+        ProcessRecord before = TakeWithoutClients(redis, door);
         Assert.Equal("+OK", Ask(door, "CONFIG RESETSTAT"));
         int taken = 0, benchmarks = 0;
         ulong[] addresses = new ulong[quiet];
@@ -148,6 +148,16 @@ public sealed class RedisTests(Theatre theatre) : Scene(theatre)
         Eventually.Holds(() => File.Exists(door) && Answers(door), "redis-server answers");
         Assert.Equal("+OK", Ask(door, $"DEBUG POPULATE {keys} key 200"));
         return (pid, door);
+    }
+
+    // redis-server closes its end of a connection some time after we have closed ours.
+    private static ProcessRecord TakeWithoutClients(int redis, string door)
+    {
+        // Num RefCount Protocol Flags Type St Inode Path; the state of what is connected is 03.
+        Eventually.Holds(
+            () => !File.ReadLines("/proc/net/unix").Any(line => line.EndsWith(' ' + door, StringComparison.Ordinal) && line.Contains(" 0001 03 ", StringComparison.Ordinal)),
+            "redis-server has closed all connections");
+        return ProcessRecord.TakeAtRest(redis, Everything);
     }
 
     private static Vma[] Heap(int pid) =>
