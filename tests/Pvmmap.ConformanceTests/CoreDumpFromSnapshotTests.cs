@@ -32,8 +32,14 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         int threads = Directory.EnumerateDirectories($"/proc/{actor.Pid}/task").Count();
         Assert.Equal(threads, shown.Count(line => line.StartsWith("rip ", StringComparison.Ordinal)));
         Assert.True(shown.Count(line => line.StartsWith('#')) >= threads, "there are stacks");
-        Assert.Equal(expected, shown);
+        // gcore's gdb, before 14, looks for the protection keys where Intel has them, on other processors too; the kernel begins with this value.
+        string[] keys = [.. shown.Where(IsProtectionKeys)];
+        Assert.All(keys, line => Assert.Contains(" 0x55555554 ", line, StringComparison.Ordinal));
+        Assert.Equal(expected.Count(IsProtectionKeys), keys.Length);
+        Assert.Equal(expected.Where(line => !IsProtectionKeys(line)), shown.Where(line => !IsProtectionKeys(line)));
     }
+
+    private static bool IsProtectionKeys(string line) => line.StartsWith("pkru ", StringComparison.Ordinal);
 
     [Theory]
     [MemberData(nameof(EachProgram))]

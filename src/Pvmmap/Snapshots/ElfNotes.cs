@@ -27,7 +27,7 @@ internal static class ElfNotes
         {
             if (thread != first) Add(notes, "CORE", Elf.NT_PRSTATUS, Status(identity, thread));
             if (!thread.FloatingPointRegisters.IsEmpty) Add(notes, "CORE", Elf.NT_PRFPREG, thread.FloatingPointRegisters.Span);
-            if (!thread.ExtendedState.IsEmpty) Add(notes, "LINUX", Ptrace.NT_X86_XSTATE, thread.ExtendedState.Span);
+            if (!thread.ExtendedState.IsEmpty) Add(notes, "LINUX", Ptrace.NT_X86_XSTATE, ExtendedStateLayout.AsInIntels(thread.ExtendedState.Span));
             if (thread != first) Add(notes, "CORE", Elf.NT_SIGINFO, SignalInformation(thread));
         }
         return notes.WrittenSpan.ToArray();

@@ -35,7 +35,7 @@ public sealed class ExtendedStateLayoutTests
         byte[] area = Area(2696, 0x2ff, s_intel);
         Assert.Equal(area, ExtendedStateLayout.AsInIntels(area, s_intel).ToArray());
         // without protection keys a Zen 4 has AVX-512 elsewhere, a Zen 2 has what Intel has
-        area = Area(832, 7, s_avx);
+        area = Area(832, 7, s_avx[..1]);
         Assert.Equal(area, ExtendedStateLayout.AsInIntels(area, s_avx).ToArray());
     }
 
