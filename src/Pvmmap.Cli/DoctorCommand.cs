@@ -38,7 +38,7 @@ internal static class DoctorCommand
         int width = report.Checks.Max(check => check.Name.Length), processes = report.Checks.Max(check => check.Process.Length);
         foreach (CheckRow check in report.Checks)
         {
-            string mark = check.Outlook switch { Words.Lazy => "[green]yes[/] ", Words.Copied => "[yellow]copy[/]", _ => "[red]NO[/]  " };
+            string mark = check.Outlook switch { Words.Shared or Words.Lazy => "[green]yes[/] ", Words.Copied => "[yellow]copy[/]", _ => "[red]NO[/]  " };
             string cure = check.Cure is null ? "" : $"; [bold]cure:[/] {check.Cure.EscapeMarkup()}";
             console.MarkupLine($"{mark}  {check.Process.PadRight(processes)}  {check.Name.PadRight(width)}  {check.Detail.EscapeMarkup()}{cure}");
         }
@@ -46,6 +46,7 @@ internal static class DoctorCommand
         string ending = report.Cure is null ? "" : $"; [bold]cure:[/] {report.Cure.EscapeMarkup()}";
         console.MarkupLine(report.Outlook switch
         {
+            Words.Shared => "[green]works: shared by the kernel[/]",
             Words.Lazy => "[green]works: lazily filled[/]",
             Words.Copied => $"[yellow]works: plain copy[/], because {report.Reason!.EscapeMarkup()}{ending}",
             _ => $"[red]does not work: {report.Errno}[/], because {report.Reason!.EscapeMarkup()}{ending}",
@@ -86,9 +87,10 @@ internal static class DoctorCommand
     /// <summary>The outlooks, as --json prints them.</summary>
     private static class Words
     {
-        public const string Lazy = "lazy", Copied = "copy", Refused = "refused";
+        public const string Shared = "shared", Lazy = "lazy", Copied = "copy", Refused = "refused";
 
-        public static string Of(Outlook outlook) => outlook switch { Outlook.FilledLazily => Lazy, Outlook.CopiedInTheCall => Copied, _ => Refused };
+        public static string Of(Outlook outlook) =>
+            outlook switch { Outlook.Shared => Shared, Outlook.FilledLazily => Lazy, Outlook.CopiedInTheCall => Copied, _ => Refused };
     }
 
     /// <summary>What was found about one of two processes. The outlook is what the call would come to if all else were well.</summary>

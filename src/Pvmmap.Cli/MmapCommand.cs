@@ -109,7 +109,7 @@ internal static class MmapCommand
         var text = new StringWriter { NewLine = "\n" };
         text.WriteLine($"{Figures.Bytes(result.Length)} at {Figures.Hex(result.Address)}, data at {Figures.Hex(result.DataAddress)}");
         text.WriteLine($"call {Figures.Duration(result.CallTime)}, source stopped {Figures.Duration(result.SourceStopTime)}, "
-            + $"target stopped {Figures.Duration(result.TargetStopTime)}");
+            + $"target stopped {Figures.Duration(result.TargetStopTime)}{(result.Backend == Backend.Kernel ? ", made by the kernel" : "")}");
         foreach (string note in result.Notes) text.WriteLine($"note: {note}");
         return text.ToString();
     }
@@ -118,11 +118,11 @@ internal static class MmapCommand
     internal sealed record Report(
         string Address, string DataAddress, ulong Bytes, double CallTimeUs, double SourceStopTimeUs, double TargetStopTimeUs, double? FilledAfterUs,
         ulong? HugePageBytes,
-        int SourcePid, int TargetPid, int HolderPid, string State, IReadOnlyList<string> Notes)
+        int SourcePid, int TargetPid, int HolderPid, string Backend, string State, IReadOnlyList<string> Notes)
     {
         public static Report From(MmapResult result, DuplicationState state, TimeSpan? filledAfter, ulong? hugePageBytes) => new(
             Figures.Hex(result.Address), Figures.Hex(result.DataAddress), result.Length, result.CallTime.TotalMicroseconds,
             result.SourceStopTime.TotalMicroseconds, result.TargetStopTime.TotalMicroseconds, filledAfter?.TotalMicroseconds, hugePageBytes,
-            result.Duplication.SourcePid, result.Duplication.TargetPid, result.Duplication.HolderPid, state.Word(), result.Notes);
+            result.Duplication.SourcePid, result.Duplication.TargetPid, result.Duplication.HolderPid, result.Backend.Word(), state.Word(), result.Notes);
     }
 }

@@ -22,6 +22,7 @@ public static class Capabilities
         List<Capability> found =
         [
             Architecture(),
+            BackendOfCalls(Backends.Choice, ProcessVmMmap.IsPresent),
             ProcMounted(),
             PageSize(),
             PtraceCall(),
@@ -94,6 +95,23 @@ public static class Capabilities
         string limit = present ? "" : Processor.IsArm64 ? "; only the caller can be source and target" : "";
         return new("architecture", present, true, string.Create(CultureInfo.InvariantCulture, $"{RuntimeInformation.ProcessArchitecture}{limit}"),
             Cure(present, "use an x86-64 machine"));
+    }
+
+    /// <summary>Who makes calls: the one row that is about a choice, too.</summary>
+    internal static Capability BackendOfCalls(BackendChoice choice, bool present)
+    {
+        const string name = "backend";
+        string kernel = Backend.Kernel.Word(), userspace = Backend.UserSpace.Word();
+        return (choice, present) switch
+        {
+            (BackendChoice.Kernel, false) => new(name, false, true, $"{Errno.ENOSYS}: {Backends.NoSystemCall}", Backends.Cure),
+            (BackendChoice.Kernel, true) => new(name, true, true,
+                $"{kernel}: calls are made by this kernel's process_vm_mmap() or fail, those between two other processes always ({Backends.Variable}=kernel)", null),
+            (BackendChoice.Auto, true) => new(name, true, true,
+                $"{kernel}: this kernel has process_vm_mmap(); it is used where the caller is source or target, and it takes the range", null),
+            (BackendChoice.UserSpace, true) => new(name, true, true, $"{userspace}: this kernel has process_vm_mmap(), and it is not used ({Backends.Variable}=userspace)", null),
+            _ => new(name, true, true, $"{userspace}: this kernel has no process_vm_mmap(), as no released Linux has", null),
+        };
     }
 
     private static Capability PageSize()

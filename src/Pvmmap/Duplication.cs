@@ -17,7 +17,9 @@ public sealed class Duplication : IDisposable
 
     private static readonly TimeSpan StalledAfter = TimeSpan.FromSeconds(10);
 
-    private readonly ControlMapping control;
+    /// <summary>Null if the kernel made the call: there is nothing to follow.</summary>
+    private readonly ControlMapping? control;
+    private readonly bool moved;
     private readonly FileDescriptor? holder, guardian, target;
     private readonly Lazy<Task<DuplicationState>> completion;
 
@@ -35,6 +37,15 @@ public sealed class Duplication : IDisposable
             CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default));
     }
 
+    /// <summary>Of a call that the kernel made: complete from the beginning.</summary>
+    internal Duplication(int sourcePid, int targetPid, PageRange source, ulong address, bool moved, FileDescriptor? target)
+    {
+        this.target = target;
+        this.moved = moved;
+        (SourcePid, TargetPid, SourceAddress, Address, Length) = (sourcePid, targetPid, source.Start, address, source.Length);
+        completion = new Lazy<Task<DuplicationState>>(Task.FromResult(DuplicationState.Complete));
+    }
+
     /// <summary>The process that the range was taken from. It may have ended since.</summary>
     public int SourcePid { get; }
 
@@ -42,7 +53,7 @@ public sealed class Duplication : IDisposable
     public int TargetPid { get; }
 
     /// <summary>True if the range was moved: the source has it no longer.</summary>
-    public bool IsMove => control.Page.Move != 0;
+    public bool IsMove => control is null ? moved : control.Page.Move != 0;
 
     /// <summary>The process that holds the pages, named pvmmap-holder; 0 if none was needed.</summary>
     public int HolderPid { get; }
@@ -51,7 +62,7 @@ public sealed class Duplication : IDisposable
     public int GuardianPid => HolderPid == 0 ? 0 : GuardianProcess.Find(HolderPid) ?? 0;
 
     /// <summary>The process behind both, named pvmmap-sentinel: if holder and guardian are destroyed together, it makes missing pages raise SIGBUS. 0 if there is none.</summary>
-    public int SentinelPid => control.Page.SentinelPid;
+    public int SentinelPid => control?.Page.SentinelPid ?? 0;
 
     /// <summary>First address taken, in the source; a multiple of the page size.</summary>
     public ulong SourceAddress { get; }
@@ -63,30 +74,33 @@ public sealed class Duplication : IDisposable
     public ulong Length { get; }
 
     /// <summary>Where the fill stands now.</summary>
-    public DuplicationState State => holder is not null && Pidfd.HasEnded(holder)
+    public DuplicationState State => control is null ? DuplicationState.Complete : holder is not null && Pidfd.HasEnded(holder)
         ? FillEnd.Await(holder, guardian, control, TimeSpan.Zero) ?? FillEnd.StateOf(control) : FillEnd.StateOf(control);
 
-    /// <summary>Bytes of populated pages that the range had at the cut.</summary>
-    public ulong BytesTotal => control.Page.BytesTotal;
+    /// <summary>Bytes of populated pages that the range had at the cut; 0 if the kernel made the call, which delivers nothing and counts nothing.</summary>
+    public ulong BytesTotal => control?.Page.BytesTotal ?? 0;
 
     /// <summary>Bytes not yet in place in the target.</summary>
-    public ulong BytesToGo => FillEnd.StateOf(control) == DuplicationState.Complete ? 0 : BytesTotal - Math.Min(BytesTotal, Volatile.Read(ref control.Page.BytesDone));
+    public ulong BytesToGo => control is null || FillEnd.StateOf(control) == DuplicationState.Complete ? 0 : BytesTotal - Math.Min(BytesTotal, Volatile.Read(ref control.Page.BytesDone));
 
     /// <summary>Page faults of the target (and its children) served so far.</summary>
-    public ulong FaultsServed => Volatile.Read(ref control.Page.Faults);
+    public ulong FaultsServed => control is null ? 0 : Volatile.Read(ref control.Page.Faults);
 
-    /// <summary>Time since the holder began to serve; zero before that.</summary>
-    public TimeSpan Age => control.Page.StartedAt is var started && started == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime((long)started);
+    /// <summary>Time since the holder began to serve; zero before that, and if there is none.</summary>
+    public TimeSpan Age => control is null || control.Page.StartedAt is var started && started == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime((long)started);
 
     /// <summary>Ends with the fill, with the state it ended in. A lazy fill ends when all was touched, or the target is gone.</summary>
     public Task<DuplicationState> Completion => completion.Value;
 
     /// <summary>Waits for the end of the fill.</summary>
     /// <returns>True if it has ended (see <see cref="State"/>), false if the time is over.</returns>
-    public bool Wait(TimeSpan timeout) => FillEnd.Await(holder, guardian, control, timeout) is not null;
+    public bool Wait(TimeSpan timeout) => control is null || FillEnd.Await(holder, guardian, control, timeout) is not null;
 
     /// <summary>Has a lazy fill go on in the background from now on.</summary>
-    public void Finish() => Interlocked.Or(ref control.Page.Command, ControlCommand.FinishNow);
+    public void Finish()
+    {
+        if (control is not null) Interlocked.Or(ref control.Page.Command, ControlCommand.FinishNow);
+    }
 
     /// <summary>
     /// Has the kernel join the target's pages to transparent huge pages, now that they are in place (MADV_COLLAPSE, Linux 6.1): each aligned block that
@@ -170,6 +184,7 @@ public sealed class Duplication : IDisposable
     /// <summary>True if the holder owes pages to this range of the process, or to a child of its target, of which it only knows the userfaultfd.</summary>
     private bool MayServe(int pid, PageRange? wanted)
     {
+        if (control is null) return false;
         if (TargetPid != pid) return control.Page.ContextCount > 1 && (wanted is null || IsDescendant(pid, TargetPid));
         if (wanted is not { } range || range.Overlaps(new PageRange(Address, Address + Length))) return true;
         foreach (ref readonly ControlSegment segment in control.Segments[..(int)Math.Min(control.Page.SegmentCount, ControlPage.MaximumSegments)])
@@ -200,7 +215,7 @@ public sealed class Duplication : IDisposable
     public void Dispose()
     {
         if (completion.IsValueCreated && !completion.Value.IsCompleted) return;
-        control.Dispose();
+        control?.Dispose();
         holder?.Dispose();
         guardian?.Dispose();
         target?.Dispose();

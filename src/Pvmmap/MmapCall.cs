@@ -451,6 +451,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             Address = region.Destination,
             DataAddress = region.Destination,
             Length = plan.Range.Length,
+            Backend = Backend.UserSpace,
             Duplication = holder.Follow(to.Pidfd.Duplicate()),
             CallTime = Stopwatch.GetElapsedTime(startedAt),
             SourceStopTime = sourceStopTime,

@@ -11,4 +11,7 @@ public enum Outlook
 
     /// <summary>It fails, and touches nothing.</summary>
     Refused,
+
+    /// <summary>It works, and the kernel makes it: source and target share the pages, copy-on-write.</summary>
+    Shared,
 }

@@ -20,11 +20,13 @@ public static class ProcessVm
     /// <exception cref="PvmmapException">With the errno of the contract; both processes are as they were.</exception>
     public static MmapResult Mmap(int pid, ulong sourceAddress, ulong length, ulong destinationAddress = 0, MmapFlags flags = MmapFlags.None)
     {
-        if (pid is 0 or int.MinValue) throw new PvmmapException(Errno.EINVAL, "check the arguments", hint: "the pid is 0: give the other process, or minus it");
         int self = Environment.ProcessId;
-        return pid > 0
-            ? MmapBetween(pid, self, sourceAddress, length, destinationAddress, flags)
-            : MmapBetween(self, -pid, sourceAddress, length, destinationAddress, flags);
+        (int source, int target) = pid > 0 ? (pid, self) : (self, unchecked(-pid));
+        CheckSurroundings();
+        List<string> notes = [];
+        if (Backends.Of(source, target) == Backend.Kernel && ByKernel(pid, sourceAddress, length, destinationAddress, flags, notes) is { } made) return made;
+        if (target <= 0) throw new PvmmapException(Errno.EINVAL, "check the arguments", hint: "the pid is 0: give the other process, or minus it");
+        return InUserSpace(source, target, sourceAddress, length, destinationAddress, flags, notes);
     }
 
     /// <summary>Between any two processes, of which the caller may be one or both.</summary>
@@ -39,14 +41,46 @@ public static class ProcessVm
     public static MmapResult MmapBetween(
         int sourcePid, int targetPid, ulong sourceAddress, ulong length, ulong destinationAddress = 0, MmapFlags flags = MmapFlags.None)
     {
-        Processor.RequireKnown();
-        _ = KernelFeatures.Without;
-        PageRange source = CheckArguments(sourcePid, targetPid, sourceAddress, length, destinationAddress, flags);
-        MmapResult result = new MmapCall(sourcePid, targetPid, source, destinationAddress, flags).Run();
-        return result with { DataAddress = result.Address + (sourceAddress - source.Start) };
+        CheckSurroundings();
+        if (sourcePid <= 0 || targetPid <= 0) throw new PvmmapException(Errno.EINVAL, "check the arguments", hint: "a pid is not positive");
+        int self = Environment.ProcessId;
+        List<string> notes = [];
+        if (Backends.Of(sourcePid, targetPid) == Backend.Kernel)
+        {
+            int pid = targetPid == self ? sourcePid : -targetPid;
+            if (ByKernel(pid, sourceAddress, length, destinationAddress, flags, notes) is { } made) return made;
+        }
+        else if (Backends.Choice == BackendChoice.Auto && ProcessVmMmap.IsPresent)
+        {
+            notes.Add($"{Backends.OnlyOfTheCaller}, so the call was made in user space");
+        }
+        return InUserSpace(sourcePid, targetPid, sourceAddress, length, destinationAddress, flags, notes);
     }
 
-    private static PageRange CheckArguments(int sourcePid, int targetPid, ulong sourceAddress, ulong length, ulong destination, MmapFlags flags)
+    private static void CheckSurroundings()
+    {
+        Processor.RequireKnown();
+        _ = KernelFeatures.Without;
+    }
+
+    /// <summary>Null, and a note why, if the kernel does not do it and this library may.</summary>
+    private static MmapResult? ByKernel(int pid, ulong sourceAddress, ulong length, ulong destination, MmapFlags flags, List<string> notes)
+    {
+        bool mayRefuse = Backends.Choice == BackendChoice.Auto;
+        MmapResult? made = new KernelCall(pid, sourceAddress, length, destination, flags).Run(mayRefuse);
+        if (made is null) notes.Add("the kernel's process_vm_mmap() does not take part of this range, so the call was made in user space");
+        return made;
+    }
+
+    private static MmapResult InUserSpace(int sourcePid, int targetPid, ulong sourceAddress, ulong length, ulong destination, MmapFlags flags, List<string> notes)
+    {
+        PageRange source = CheckArguments(sourcePid, targetPid, sourceAddress, length, destination, flags);
+        MmapResult result = new MmapCall(sourcePid, targetPid, source, destination, flags).Run();
+        return result with { DataAddress = result.Address + (sourceAddress - source.Start), Notes = [.. notes, .. result.Notes] };
+    }
+
+    /// <summary>The range in whole pages. EINVAL says what is wrong with the arguments.</summary>
+    internal static PageRange CheckArguments(int sourcePid, int targetPid, ulong sourceAddress, ulong length, ulong destination, MmapFlags flags)
     {
         if ((flags & ~Known) != 0) throw Invalid($"unknown flags 0x{(ulong)(flags & ~Known):x}");
         if (flags.HasFlag(MmapFlags.Lazy) && flags.HasFlag(MmapFlags.Populate)) throw Invalid("LAZY contradicts POPULATE");

@@ -16,6 +16,8 @@ public sealed class Prognosis
     // The two pages that our calls run on, before one of them gets a protection of its own: the kernel wants room for one more VMA then.
     private const int MappingsForCalls = 2;
 
+    private const int MappingsOfTheCall = 1;
+
     private readonly List<PairCheck> checks = [];
     private readonly ProcessStatus caller;
     private readonly ProcessPlace callerPlace;
@@ -70,6 +72,12 @@ public sealed class Prognosis
     // In the order of the call, so that the first error found is the one that it will fail with.
     private void Look()
     {
+        Backend? backend = FindBackend();
+        if (backend == Backend.Kernel)
+        {
+            LookAtKernelsCall();
+            return;
+        }
         using Participant? from = Find(SourcePid, "source"), other = IsWithinOne ? null : Find(TargetPid, "target");
         bool fromIsOpen = from is not null && MayTrace(from, every: true), otherIsOpen = other is not null && MayTrace(other, every: other.MayHaveSigchld);
         LookAtMachine();
@@ -78,12 +86,59 @@ public sealed class Prognosis
             if (participant is null) continue;
             if (isOpen) LookAtProgram(participant);
             LookAtSeccomp(participant);
-            if (isOpen) LookAtRoom(participant);
+            if (isOpen) LookAtRoom(participant, IsCaller(participant) ? 0 : MappingsForCalls, Trampoline.Length + PageRange.PageSize);
         }
         if ((IsWithinOne ? from : other) is { } to) LookAtUserfaultfd(to);
         LookAtObjects();
         if (from is not null) LookAtPlace(from);
         if (other is not null) LookAtPlace(other);
+    }
+
+    // Null: neither will make it.
+    private Backend? FindBackend()
+    {
+        try
+        {
+            return Backends.Of(SourcePid, TargetPid);
+        }
+        catch (PvmmapException e) when (e.Errno == Errno.ENOSYS)
+        {
+            Refuse("backend", 0, e);
+            return null;
+        }
+    }
+
+    // It asks for the right to ptrace the other process, and for room in the target. Nobody is stopped and nothing runs in anybody.
+    private void LookAtKernelsCall()
+    {
+        Outlook = Outlook.Shared;
+        checks.Add(new PairCheck("backend", 0, Outlook.Shared, Backends.Choice == BackendChoice.Kernel
+            ? "the kernel's process_vm_mmap()" : "the kernel's process_vm_mmap(); what it does not take in the range is taken in user space"));
+        using Participant? from = Find(SourcePid, "source"), other = IsWithinOne ? null : Find(TargetPid, "target");
+        foreach (Participant? participant in (ReadOnlySpan<Participant?>)[from, other])
+        {
+            if (participant is null) continue;
+            bool isOpen = MayAccess(participant);
+            if (isOpen && participant.Pid == TargetPid) LookAtRoom(participant, MappingsOfTheCall, PageRange.PageSize);
+            LookAtPlace(participant);
+        }
+    }
+
+    private bool MayAccess(Participant participant)
+    {
+        const string name = "ptrace";
+        if (IsCaller(participant)) return true;
+        try
+        {
+            participant.CheckPermission();
+        }
+        catch (PvmmapException e)
+        {
+            Refuse(name, participant.Pid, e);
+            return false;
+        }
+        Add(name, participant.Pid, "the caller may, and nobody else does");
+        return true;
     }
 
     private bool IsWithinOne => SourcePid == TargetPid;
@@ -200,7 +255,10 @@ public sealed class Prognosis
         }
     }
 
-    private void LookAtRoom(Participant participant)
+    /// <param name="participant">Whose.</param>
+    /// <param name="needed">VMAs that the call needs at least.</param>
+    /// <param name="bytes">Bytes of address space that it needs at least.</param>
+    private void LookAtRoom(Participant participant, int needed, ulong bytes)
     {
         const string name = "room";
         try
@@ -210,11 +268,11 @@ public sealed class Prognosis
             ulong pages = ProcFile.Parse(participant.Pid, "statm", text => new ProcText(text).Decimal());
             ulong limit = ProcFile.Parse(participant.Pid, "limits", ParseAddressSpaceLimit);
             ulong used = pages * PageRange.PageSize, left = limit > used ? limit - used : 0;
-            bool full = IsCaller(participant) ? mappings > most : mappings + MappingsForCalls > most;
+            bool full = mappings + needed > most;
             string text = string.Create(CultureInfo.InvariantCulture,
                 $"{mappings} of {most} mappings, RLIMIT_AS: {(limit == ulong.MaxValue ? "unlimited" : $"{left >> 10} KiB left")}");
             if (full) Refuse(name, participant.Pid, Errno.ENOMEM, text, "raise vm.max_map_count");
-            else if (left < Trampoline.Length + PageRange.PageSize) Refuse(name, participant.Pid, Errno.ENOMEM, text, "raise its RLIMIT_AS (prlimit --as)");
+            else if (left < bytes) Refuse(name, participant.Pid, Errno.ENOMEM, text, "raise its RLIMIT_AS (prlimit --as)");
             else Add(name, participant.Pid, text);
         }
         catch (PvmmapException e)
@@ -291,7 +349,8 @@ public sealed class Prognosis
         Add("place", participant.Pid, found.Count == 0 ? "the namespaces and the root of the caller" : string.Join("; ", found));
     }
 
-    private void Add(string name, int pid, string detail) => checks.Add(new PairCheck(name, pid, Outlook.FilledLazily, detail));
+    private void Add(string name, int pid, string detail) =>
+        checks.Add(new PairCheck(name, pid, Outlook == Outlook.Shared ? Outlook.Shared : Outlook.FilledLazily, detail));
 
     private void Reduce(string name, int pid, string reason, string cure)
     {

@@ -10,6 +10,13 @@ internal static class Pidfd
         return FileDescriptor.From(result, "open a pidfd", pid, result.Errno == Errno.ESRCH ? "no such process" : null);
     }
 
+    /// <summary>The same; null if there is none to be had.</summary>
+    public static FileDescriptor? TryOpen(int pid)
+    {
+        SyscallResult result = SystemCall.Invoke(SystemCall.SYS_pidfd_open, pid, 0);
+        return result.Failed ? null : new FileDescriptor(result.Value);
+    }
+
     /// <summary>Takes a duplicate of a descriptor of another process (Linux 5.6; needs the right to ptrace it).</summary>
     public static SyscallResult GetFd(FileDescriptor pidfd, int number) => KernelFeatures.IsWithout(KernelFeature.PidfdGetFd)
         ? new SyscallResult(-(long)Errno.ENOSYS)

@@ -70,4 +70,7 @@ internal static class X64SystemCalls
     public const int SYS_pidfd_getfd = 438;
     public const int SYS_process_madvise = 440;
     public const int SYS_epoll_pwait2 = 441;
+
+    /// <summary>No Linux has it: the number that kernel/ gives to the call, far above those in use. To be changed here and in kernel/ alike.</summary>
+    public const int SYS_process_vm_mmap = 490;
 }

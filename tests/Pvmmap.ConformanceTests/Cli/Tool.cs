@@ -51,9 +51,12 @@ internal sealed class Tool : IDisposable
     }
 
     /// <summary>Runs it where the kernel is to be taken not to have some features.</summary>
-    public static ToolResult RunWithout(string features, FormattableString line)
+    public static ToolResult RunWithout(string features, FormattableString line) => RunWith($"PVMMAP_WITHOUT={features}", line);
+
+    /// <summary>Runs it with a variable in its environment, NAME=VALUE.</summary>
+    public static ToolResult RunWith(string variable, FormattableString line)
     {
-        using Tool tool = new([Path, .. Words(line)], [$"PVMMAP_WITHOUT={features}"]);
+        using Tool tool = new([Path, .. Words(line)], [variable]);
         return tool.Finish();
     }
 
