@@ -8,6 +8,7 @@ public sealed class CFunctionTests(Theatre theatre) : Scene(theatre)
     private const ulong Length = 16 * MiB;
 
     [Fact]
+    [Trait(CFunctionWays.Trait, CFunctionWays.Value)]
     public void The_contracts_example_compiles_and_works()
     {
         string artifacts = Path.Combine(Theatre.RepositoryRoot, "artifacts");
@@ -22,6 +23,7 @@ public sealed class CFunctionTests(Theatre theatre) : Scene(theatre)
     }
 
     [Fact]
+    [Trait(CFunctionWays.Trait, CFunctionWays.Value)]
     public void Pull_push_and_release()
     {
         Puppet caller = NewPuppet().LoadLibrary(), other = NewPuppet();
@@ -35,6 +37,7 @@ public sealed class CFunctionTests(Theatre theatre) : Scene(theatre)
     }
 
     [Fact]
+    [Trait(CFunctionWays.Trait, CFunctionWays.Value)]
     public void The_callers_runtime_signals_and_exit_are_its_own()
     {
         Puppet caller = NewPuppet().LoadLibrary(), other = NewPuppet();
@@ -45,6 +48,7 @@ public sealed class CFunctionTests(Theatre theatre) : Scene(theatre)
     }
 
     [Fact]
+    [Trait(CFunctionWays.Trait, CFunctionWays.Value)]
     public async Task From_two_processes_at_once_on_the_same_target()
     {
         // each call lands, or finds the other's tracer there and says EBUSY; content and target stay whole

@@ -29,6 +29,7 @@ public sealed class ErrorTests(Theatre theatre) : Scene(theatre)
     }
 
     [Theory]
+    [Trait(CFunctionWays.Trait, CFunctionWays.Value)]
     [MemberData(nameof(NativeRows))]
     public void Through_the_C_function(string row, Way way)
     {

@@ -6,7 +6,7 @@ namespace Pvmmap.ConformanceTests;
 /// fork, mremap, munmap, mprotect, madvise, mlock, exec and exit of the target during the fill. A lazy fill stays open until it is told to
 /// finish, which makes each of them certain to come in the middle; the same with a running background fill is up to chance, and is tried too.
 /// </summary>
-public sealed class FillEventTests(Theatre theatre) : Scene(theatre)
+public class FillEventTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong Length = 16 * MiB;
 

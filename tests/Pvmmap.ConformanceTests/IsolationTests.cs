@@ -3,7 +3,7 @@ using Pvmmap.ConformanceTests.Stage;
 namespace Pvmmap.ConformanceTests;
 
 /// <summary>Later writes on either side are never seen by the other.</summary>
-public sealed class IsolationTests(Theatre theatre) : Scene(theatre)
+public class IsolationTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong Length = 64 * MiB;
 

@@ -4,7 +4,7 @@ using Pvmmap.ConformanceTests.Stage;
 namespace Pvmmap.ConformanceTests;
 
 /// <summary>Private anonymous stays private anonymous, with the source's protection and advice.</summary>
-public sealed class KindTests(Theatre theatre) : Scene(theatre)
+public class KindTests(Theatre theatre) : Scene(theatre)
 {
     public static TheoryData<Prot> Protections =>
         [Prot.None, Prot.Read, Prot.ReadWrite, Prot.Read | Prot.Exec, Prot.ReadWrite | Prot.Exec];

@@ -3,7 +3,7 @@ using Pvmmap.ConformanceTests.Stage;
 namespace Pvmmap.ConformanceTests;
 
 /// <summary>PVMMAP_MOVE: the range leaves the source as part of the call, and arrives whole.</summary>
-public sealed class MoveTests(Theatre theatre) : Scene(theatre)
+public class MoveTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong Length = 16 * MiB;
 
@@ -66,7 +66,7 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
         AssertClean(source);
 
         static string Shape(AddressSpace space, ulong at) => string.Join(' ', Smaps.Within(space.Pid, at, 6 * MiB).Select(
-            vma => $"{vma.Range.Start - at:x}-{vma.Range.End - at:x}:{vma.Permissions}"));
+            vma => $"{Math.Max(vma.Range.Start, at) - at:x}-{Math.Min(vma.Range.End - at, 6 * MiB):x}:{vma.Permissions}"));
     }
 
     [Theory]
@@ -206,7 +206,8 @@ public sealed class MoveTests(Theatre theatre) : Scene(theatre)
     {
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(64 * MiB, 1);
-        foreach (MmapFlags fill in (MmapFlags[])[MmapFlags.Lazy, MmapFlags.None])
+        // of a fill that may be over already the C function does not say who held it
+        foreach (MmapFlags fill in (MmapFlags[])(Through == Through.CFunction ? [MmapFlags.Lazy] : [MmapFlags.Lazy, MmapFlags.None]))
         {
             MmapResult result = Call(source, target, at, 64 * MiB, flags: MmapFlags.Move | fill);
             target.AssertContent(result.Address, MiB, 1);

@@ -3,7 +3,7 @@ using Pvmmap.ConformanceTests.Stage;
 namespace Pvmmap.ConformanceTests;
 
 /// <summary>Where the destination comes to lie: hint, FIXED, FIXED_NOREPLACE; and that FIXED is atomic for other threads of the target.</summary>
-public sealed class PlacementTests(Theatre theatre) : Scene(theatre)
+public class PlacementTests(Theatre theatre) : Scene(theatre)
 {
     private const ulong Length = 16 * MiB;
 

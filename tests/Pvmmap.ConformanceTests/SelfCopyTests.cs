@@ -92,6 +92,7 @@ public sealed class SelfCopyTests(Theatre theatre) : Scene(theatre)
     }
 
     [Fact]
+    [Trait(CFunctionWays.Trait, CFunctionWays.Value)]
     public void Through_the_C_function()
     {
         Puppet caller = NewPuppet().LoadLibrary();

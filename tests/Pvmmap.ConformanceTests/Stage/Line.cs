@@ -11,7 +11,7 @@ public sealed class Line : IDisposable
 
     public Line(Socket socket)
     {
-        _stream = new NetworkStream(socket, ownsSocket: true) { ReadTimeout = 60_000 };
+        _stream = new NetworkStream(socket, ownsSocket: true) { ReadTimeout = (int)Patience.Of(60).TotalMilliseconds };
         _reader = new StreamReader(_stream);
         _writer = new StreamWriter(_stream) { AutoFlush = true, NewLine = "\n" };
     }

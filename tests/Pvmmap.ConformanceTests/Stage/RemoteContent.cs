@@ -20,7 +20,7 @@ internal static unsafe class RemoteContent
         // A wait for a page ends with the process that waits or with the userfaultfd, not with this thread's patience.
         var looking = new Task<Census>(() => Look(pid, address, pages, seed, firstPage), TaskCreationOptions.LongRunning);
         looking.Start();
-        return looking.Wait(TimeSpan.FromSeconds(10)) ? looking.Result : null;
+        return looking.Wait(Patience.Of(10)) ? looking.Result : null;
     }
 
     private static Census Look(int pid, ulong address, ulong pages, ulong seed, ulong firstPage)

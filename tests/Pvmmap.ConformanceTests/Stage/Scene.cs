@@ -15,6 +15,16 @@ public enum Way
     ThirdParty,
 }
 
+/// <summary>How the calls of a scene are made.</summary>
+public enum Through
+{
+    /// <summary>By the .NET method, in the test's own process.</summary>
+    Method,
+
+    /// <summary>By a puppet with the library loaded, which is source or target.</summary>
+    CFunction,
+}
+
 /// <summary>
 /// What each test class stands on: makes puppets and calls, and at the end of each test kills the puppets, unmaps what lies in the test's own
 /// memory, and looks that nothing of the library is left in any process.
@@ -42,7 +52,13 @@ public abstract class Scene(Theatre theatre) : IDisposable
 
     protected OwnProcess Own { get; } = new();
 
-    protected Puppet NewPuppet() => Cast(new Puppet(Theatre, Theatre.Start(Theatre.Program("puppet"), Theatre.Door), fromNursery: true));
+    /// <summary>A class whose tests are to be run through the C function too has a derived one that says so here.</summary>
+    protected virtual Through Through => Through.Method;
+
+    /// <summary>Where calls go through the C function each puppet can be the caller.</summary>
+    protected Puppet NewPuppet() => Through == Through.CFunction ? NewBarePuppet().LoadLibrary() : NewBarePuppet();
+
+    private Puppet NewBarePuppet() => Cast(new Puppet(Theatre, Theatre.Start(Theatre.Program("puppet"), Theatre.Door), fromNursery: true));
 
     /// <summary>A puppet started through another command, setpriv for instance.</summary>
     protected Puppet NewPuppet(params string[] through) =>
@@ -101,10 +117,13 @@ public abstract class Scene(Theatre theatre) : IDisposable
         return machinery;
     }
 
-    protected (AddressSpace Source, AddressSpace Target) Pair(Way way) => way switch
+    protected (AddressSpace Source, AddressSpace Target) Pair(Way way) => (Through, way) switch
     {
-        Way.Pull => (NewPuppet(), Own),
-        Way.Push => (Own, NewPuppet()),
+        (Through.CFunction, Way.Pull) => (NewBarePuppet(), NewPuppet()),
+        (Through.CFunction, Way.Push) => (NewPuppet(), NewBarePuppet()),
+        (Through.CFunction, _) => throw new InvalidOperationException("the C function's caller is source or target"),
+        (_, Way.Pull) => (NewPuppet(), Own),
+        (_, Way.Push) => (Own, NewPuppet()),
         _ => (NewPuppet(), NewPuppet()),
     };
 
@@ -133,11 +152,43 @@ public abstract class Scene(Theatre theatre) : IDisposable
         {
             (_, OwnProcess) => ProcessVm.Mmap(source.Pid, address, length, at, flags),
             (OwnProcess, _) => ProcessVm.Mmap(-target.Pid, address, length, at, flags),
+            _ when Through == Through.CFunction => CallThroughCFunction((Puppet)source, (Puppet)target, address, length, at, flags),
             _ => ProcessVm.MmapBetween(source.Pid, target.Pid, address, length, at, flags),
         };
         if (source is OwnProcess && flags.HasFlag(MmapFlags.Move)) _own.RemoveAll(range => range.Start == address && range.Length == length);
         Remember(result, target);
         return result;
+    }
+
+    // By the target if it can. All that the function tells is an address or an errno; a fill that is still under way is found as pvmmap ps does.
+    private static MmapResult CallThroughCFunction(Puppet source, Puppet target, ulong address, ulong length, ulong at, MmapFlags flags)
+    {
+        Puppet caller = target.HasLibrary ? target : source;
+        Assert.True(caller.HasLibrary, $"neither {source.Pid} nor {target.Pid} has the library");
+        long result;
+        Errno errno;
+        // one line leads to each puppet, however many threads of the test call
+        lock (caller) (result, errno) = caller.Call(caller == target ? source.Pid : -target.Pid, address, length, at, flags);
+        _ = PageRange.TryRoundOutward(address, length, out PageRange range);
+        if (errno != Errno.None) throw new PvmmapException(errno, "process_vm_mmap", caller == target ? source.Pid : target.Pid, range);
+        Duplication? fill = null;
+        foreach (Duplication running in Duplication.Running())
+        {
+            if (fill is null && running.TargetPid == target.Pid && running.Address == (ulong)result) fill = running;
+            else running.Dispose();
+        }
+        return new MmapResult
+        {
+            Address = (ulong)result,
+            DataAddress = (ulong)result + (address - range.Start),
+            Length = range.Length,
+            // as of the kernel's call: nothing to be followed
+            Duplication = fill ?? new Duplication(source.Pid, target.Pid, range, (ulong)result, flags.HasFlag(MmapFlags.Move), target: null),
+            Backend = fill is null ? Backend.Kernel : Backend.UserSpace,
+            CallTime = TimeSpan.Zero,
+            SourceStopTime = TimeSpan.Zero,
+            TargetStopTime = TimeSpan.Zero,
+        };
     }
 
     /// <summary>A call between two new puppets, the caller among them: for what must not happen to the test's own process.</summary>
@@ -195,14 +246,14 @@ public abstract class Scene(Theatre theatre) : IDisposable
 
     protected static void AssertCompletes(Duplication duplication, int seconds = 30)
     {
-        Assert.True(duplication.Wait(TimeSpan.FromSeconds(seconds)), $"fill not done after {seconds} s: {Describe(duplication)}");
+        Assert.True(duplication.Wait(Patience.Of(seconds)), $"fill not done after {Patience.Of(seconds).TotalSeconds} s: {Describe(duplication)}");
         Assert.True(duplication.State == DuplicationState.Complete, Describe(duplication));
         Assert.Equal(0UL, duplication.BytesToGo);
     }
 
     protected static void AssertEnds(Duplication duplication, DuplicationState state, int seconds = 20)
     {
-        Assert.True(duplication.Wait(TimeSpan.FromSeconds(seconds)), $"fill not ended after {seconds} s: {Describe(duplication)}");
+        Assert.True(duplication.Wait(Patience.Of(seconds)), $"fill not ended after {Patience.Of(seconds).TotalSeconds} s: {Describe(duplication)}");
         Assert.True(duplication.State == state, $"expected {state}: {Describe(duplication)}");
         Eventually.Holds(() => !Leftovers.IsOurs(duplication.HolderPid), $"holder {duplication.HolderPid} ends");
         Eventually.Holds(() => !Leftovers.IsOurs(duplication.GuardianPid), $"guardian {duplication.GuardianPid} ends");

@@ -84,7 +84,7 @@ public sealed class Theatre : IDisposable
     public Line Await(int pid)
     {
         _everybody[pid] = 0;
-        while (Arrivals(pid).TryTake(out Line? line, TimeSpan.FromSeconds(20)))
+        while (Arrivals(pid).TryTake(out Line? line, Patience.Of(20)))
         {
             // the number may have been another's, whom nobody has awaited
             if (!line.HasEnded) return line;
