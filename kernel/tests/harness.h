@@ -108,4 +108,5 @@ long call(pid_t pid, uint64_t source, uint64_t length, uint64_t destination, uin
 /* The cgroup that all workers are in. */
 #define GROUP "/sys/fs/cgroup/workers"
 extern int stress_seconds;
+void compare(void);
 #endif

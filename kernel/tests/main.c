@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* call [--stress SECONDS] [--list] [NAME ...]: runs the tests, all of them or those named; a line PASS or FAIL for each. */
+/* call [--stress SECONDS] [--list] [--compare] [NAME ...]: runs the tests, all of them or those named; a line PASS or FAIL for each. */
 #include "harness.h"
 
 int checks, failures, stress_seconds = 20;
@@ -69,6 +69,7 @@ int main(int count, char **arguments)
     if (count == 3 && !strcmp(arguments[1], "serve")) serve(atoi(arguments[2]));
     for (; first < count && !strncmp(arguments[first], "--", 2); first++) {
         if (!strcmp(arguments[first], "--list")) list = true;
+        else if (!strcmp(arguments[first], "--compare")) return compare(), 0;
         else if (!strcmp(arguments[first], "--stress") && first + 1 < count) stress_seconds = atoi(arguments[++first]);
         else return 2;
     }
