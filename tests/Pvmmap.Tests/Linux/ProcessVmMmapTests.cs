@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
 using Pvmmap.Linux;
 using Xunit;
 
@@ -51,6 +53,14 @@ public sealed class ProcessVmMmapTests
             Assert.True(source <= Page && length <= Page && destination <= 1);
             return Ours(pid, source, length, destination, flags);
         });
+    }
+
+    [Fact]
+    public void The_number_is_the_one_that_the_kernels_hooks_give_it()
+    {
+        Match line = Regex.Match(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "kernel/hook")), @"n(\d+)\\tcommon\\tprocess_vm_mmap\\t");
+        Assert.True(line.Success, "kernel/hook has no line for the table of system calls");
+        Assert.Equal(X64SystemCalls.SYS_process_vm_mmap, int.Parse(line.Groups[1].Value, CultureInfo.InvariantCulture));
     }
 
     // Arguments, then the process: as far as probes get.
