@@ -77,8 +77,10 @@ internal struct SentinelArguments
     public ulong Without;
     /// <summary>The command line, zero-ended.</summary>
     public NameBytes Name;
-    /// <summary>Result, if it is still there: why it could not become the program, a negated errno.</summary>
+    /// <summary>Result: why it could not become the program, a negated errno; 0 if it has.</summary>
     public long Error;
+    /// <summary>A futex. 1 as long as the child may use this memory; the kernel sets it to 0 when the child has its own, or is gone (set_tid_address(2)).</summary>
+    public uint IsHere;
 }
 
 /// <summary>Room for a short text.</summary>
@@ -106,6 +108,16 @@ internal struct TracerMailbox
     [FieldOffset(72)] public int CallerPid;
     [FieldOffset(80)] public ulong Syscall;
     [FieldOffset(88)] public ulong CloneCall;
+    /// <summary>How often caller or tracer has yielded its processor and not soon got it back.</summary>
+    [FieldOffset(96)] public uint SlowYields;
+
+    /// <summary>
+    /// With so many, other programs want the processors: whoever yields comes behind them, whoever sleeps does not when it is woken. Fewer are our own
+    /// doing: a fork takes its time on one of two processors.
+    /// </summary>
+    public const uint TooManySlowYields = 4;
+    /// <summary>Nanoseconds from which on a yield is slow.</summary>
+    public const ulong SlowYield = 250_000;
 
     public const long Stop = -1;
 

@@ -19,6 +19,7 @@ internal static unsafe class Sentinel
     public static void Become(SentinelArguments* arguments)
     {
         KernelEntry call = (KernelEntry)arguments->Syscall;
+        call(SystemCalls.set_tid_address, (long)&arguments->IsHere, 0, 0, 0, 0, 0);
         const long block = 0;
         ulong all = ulong.MaxValue;
         call(SystemCalls.rt_sigprocmask, block, (long)&all, 0, 8, 0, 0);

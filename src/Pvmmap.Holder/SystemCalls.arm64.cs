@@ -17,6 +17,7 @@ internal static class SystemCalls
     public const long ppoll = 73;
     public const long exit = 93;
     public const long exit_group = 94;
+    public const long set_tid_address = 96;
     public const long futex = 98;
     public const long setitimer = 103;
     public const long timer_create = 107;

@@ -34,6 +34,7 @@ internal static class SystemCalls
     public const long prctl = 157;
     public const long futex = 202;
     public const long getdents64 = 217;
+    public const long set_tid_address = 218;
     public const long timer_create = 222;
     public const long timer_settime = 223;
     public const long clock_gettime = 228;

@@ -33,9 +33,9 @@ internal static unsafe class Tracer
                 mailbox->Result = clone(mailbox->A4, (ulong)mailbox->A1, (ulong)mailbox->A2, (ulong)mailbox->A3);
             }
             else if (mailbox->Number == TracerMailbox.List)
-                mailbox->Result = RunList(call, (TracerRequest*)mailbox->A1, mailbox->A2);
+                mailbox->Result = RunList(call, mailbox, (TracerRequest*)mailbox->A1, mailbox->A2);
             else
-                mailbox->Result = Run(call, mailbox->Number, mailbox->A1, mailbox->A2, mailbox->A3, mailbox->A4);
+                mailbox->Result = Run(call, mailbox, mailbox->Number, mailbox->A1, mailbox->A2, mailbox->A3, mailbox->A4);
             answered = request;
             Published.Write(&mailbox->Answer, request);
             call(SystemCalls.futex, (long)&mailbox->Answer, FUTEX_WAKE, int.MaxValue, 0, 0, 0);
@@ -44,13 +44,13 @@ internal static unsafe class Tracer
         }
     }
 
-    private static long RunList(KernelEntry call, TracerRequest* list, long count)
+    private static long RunList(KernelEntry call, TracerMailbox* mailbox, TracerRequest* list, long count)
     {
         long done = 0;
         while (done < count)
         {
             TracerRequest* request = list + done;
-            request->Result = Run(call, request->Number, request->A1, request->A2, request->A3, request->A4);
+            request->Result = Run(call, mailbox, request->Number, request->A1, request->A2, request->A3, request->A4);
             if (request->Result < 0)
                 break;
             done++;
@@ -59,14 +59,14 @@ internal static unsafe class Tracer
     }
 
     // A tracee is mostly at its next stop before this process would be asleep, and long before it would be woken.
-    private static long Run(KernelEntry call, long number, long a1, long a2, long a3, long a4)
+    private static long Run(KernelEntry call, TracerMailbox* mailbox, long number, long a1, long a2, long a3, long a4)
     {
-        for (uint rounds = 0; number == SystemCalls.wait4 && rounds < SpinRounds; rounds++)
+        for (uint rounds = 0; number == SystemCalls.wait4 && rounds < SpinRounds && MaySpin(mailbox); rounds++)
         {
             long result = call(number, a1, a2, a3 | WNOHANG, a4, 0, 0);
             if (result != 0)
                 return result;
-            Kernel.Yield(call);
+            Yield(call, mailbox);
         }
         return call(number, a1, a2, a3, a4, 0, 0);
     }
@@ -79,10 +79,20 @@ internal static unsafe class Tracer
             uint request = Published.Read(&mailbox->Request);
             if (request != answered)
                 return request;
-            if (++rounds > SpinRounds)
+            if (++rounds > SpinRounds || !MaySpin(mailbox))
                 call(SystemCalls.futex, (long)&mailbox->Request, FUTEX_WAIT, answered, 0, 0, 0);
             else
-                Kernel.Yield(call);
+                Yield(call, mailbox);
         }
+    }
+
+    private static bool MaySpin(TracerMailbox* mailbox) => Published.Read(&mailbox->SlowYields) < TracerMailbox.TooManySlowYields;
+
+    private static void Yield(KernelEntry call, TracerMailbox* mailbox)
+    {
+        ulong before = Kernel.Now(call);
+        Kernel.Yield(call);
+        if (Kernel.Now(call) - before > TracerMailbox.SlowYield)
+            Published.Write(&mailbox->SlowYields, Published.Read(&mailbox->SlowYields) + 1);
     }
 }

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using System.Text;
 using Pvmmap.Linux;
+using Pvmmap.Procfs;
 using Pvmmap.Remote;
 
 namespace Pvmmap.Holder;
@@ -18,7 +19,9 @@ internal sealed unsafe class SentinelProcess : IDisposable
     private const int LowestDescriptor = 16;
     private const int CodeOffset = 0x1000;
     private const ulong LoadAddress = 0x1000_0000;
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
+    // Of sched_yield(), some microseconds.
+    private const int SpinRounds = 20;
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5), Slice = TimeSpan.FromMilliseconds(20);
 
     // Made once for the lifetime of this process; close-on-exec.
     private static readonly Lazy<FileDescriptor> Program = new(MakeProgram, LazyThreadSafetyMode.PublicationOnly);
@@ -61,6 +64,7 @@ internal sealed unsafe class SentinelProcess : IDisposable
             arguments->Socket = sentinel.end.Number;
             arguments->Program = program;
             arguments->Without = KernelFeatures.Without;
+            arguments->IsHere = 1;
             Encoding.UTF8.GetBytes($"pvmmap-sentinel (fill of process {targetPid})\0", new Span<byte>(&arguments->Name, sizeof(NameBytes)));
             tracer.Spawn(sentinel.memory + StackBytes, image.SentinelBecome, sentinel.memory);
             return sentinel;
@@ -91,12 +95,23 @@ internal sealed unsafe class SentinelProcess : IDisposable
     public bool HasStarted(out string? reason)
     {
         reason = null;
-        SyscallResult pid = tracer.AwaitSpawned(), error = new(((SentinelArguments*)memory)->Error);
-        Free();
+        SyscallResult pid = tracer.AwaitSpawned();
+        if (pid.Failed) Free();
         Pid = (int)pid.OrThrow("start the sentinel", hint: "no task can be created: RLIMIT_NPROC or pids.max");
+        AwaitOwnMemory();
+        SyscallResult error = new(((SentinelArguments*)memory)->Error);
+        Free();
         if (!error.Failed) return true;
         reason = $"no sentinel stands behind holder and guardian ({error.Errno}: no program can be run out of a memfd): if both are killed at once, missing pages read as zeros";
         return false;
+    }
+
+    // One that was killed before it could say what is to be cleared is a zombie, or gone.
+    private void AwaitOwnMemory()
+    {
+        uint* here = &((SentinelArguments*)memory)->IsHere;
+        for (int spin = 0; spin < SpinRounds && Volatile.Read(ref *here) != 0; spin++) Thread.Yield();
+        while (Volatile.Read(ref *here) != 0 && ProcessStatus.Find(Pid) is not null) Futex.Wait(here, 1, Slice);
     }
 
     private void Free()
@@ -123,7 +138,12 @@ internal sealed unsafe class SentinelProcess : IDisposable
         if (memory == 0) return;
         try
         {
-            tracer.AwaitSpawned();
+            SyscallResult pid = tracer.AwaitSpawned();
+            if (!pid.Failed)
+            {
+                Pid = (int)pid.Value;
+                AwaitOwnMemory();
+            }
             Free();
         }
         catch (PvmmapException)

@@ -54,6 +54,9 @@ internal sealed record ProcessStatus
 
     public ulong VmRSS { get; init; }
 
+    /// <summary>The anonymous part of <see cref="VmRSS"/>; 0 before Linux 4.5.</summary>
+    public ulong RssAnon { get; init; }
+
     public ulong VmSwap { get; init; }
 
     /// <summary>Locked bytes (mlock).</summary>
@@ -89,7 +92,7 @@ internal sealed record ProcessStatus
         int tgid = 0, pid = 0, ppid = 0, tracer = 0, threads = 0, seccomp = 0;
         uint realUid = 0, effectiveUid = 0, savedUid = 0, fsUid = 0, realGid = 0, effectiveGid = 0, savedGid = 0, fsGid = 0;
         bool? kthread = null;
-        ulong peak = 0, hwm = 0, rss = 0, swap = 0, locked = 0, blocked = 0, pending = 0, shared = 0, ignored = 0, caught = 0, permitted = 0, capabilities = 0;
+        ulong peak = 0, hwm = 0, rss = 0, anonymous = 0, swap = 0, locked = 0, blocked = 0, pending = 0, shared = 0, ignored = 0, caught = 0, permitted = 0, capabilities = 0;
         List<int> nspid = [];
         while (ProcText.NextLine(ref text, out ReadOnlySpan<byte> lineText))
         {
@@ -108,6 +111,7 @@ internal sealed record ProcessStatus
             else if (field.SequenceEqual("VmPeak"u8)) peak = line.Kilobytes();
             else if (field.SequenceEqual("VmHWM"u8)) hwm = line.Kilobytes();
             else if (field.SequenceEqual("VmRSS"u8)) rss = line.Kilobytes();
+            else if (field.SequenceEqual("RssAnon"u8)) anonymous = line.Kilobytes();
             else if (field.SequenceEqual("VmLck"u8)) locked = line.Kilobytes();
             else if (field.SequenceEqual("VmSwap"u8)) swap = line.Kilobytes();
             else if (field.SequenceEqual("Threads"u8)) threads = line.Int32();
@@ -143,6 +147,7 @@ internal sealed record ProcessStatus
             VmPeak = peak,
             VmHWM = hwm,
             VmRSS = rss,
+            RssAnon = anonymous,
             VmSwap = swap,
             VmLck = locked,
             SigBlk = blocked,

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Pvmmap.Holder;
 using Pvmmap.Linux;
 
@@ -17,7 +18,7 @@ internal sealed unsafe class TracerProcess : IDisposable
     // Of sched_yield(), some hundred microseconds: to be woken from a sleep takes longer than most answers.
     private const int SpinRounds = 1000;
     // Untraced: a debugger of this process that follows its children would hold ours.
-    private const int CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_VFORK = 0x4000, CLONE_UNTRACED = 0x800000;
+    private const int CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_UNTRACED = 0x800000;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private ulong memory;
@@ -115,16 +116,19 @@ internal sealed unsafe class TracerProcess : IDisposable
     public SyscallResult Fork(bool shareMemory, ulong stackTop, ulong function, ulong argument) =>
         Invoke(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, shareMemory ? CLONE_UNTRACED | CLONE_VM : CLONE_UNTRACED);
 
-    /// <summary>Has a child started that shares this process's memory until it becomes a program, and does not wait for it.</summary>
+    /// <summary>
+    /// Has a child started that shares this process's memory until it becomes a program, and does not wait for it. Nor does the tracer, as it would for a vfork():
+    /// the source could not be stopped meanwhile.
+    /// </summary>
     public void Spawn(ulong stackTop, ulong function, ulong argument)
     {
         AwaitPending();
         CheckAlive();
-        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, CLONE_UNTRACED | CLONE_VM | CLONE_VFORK);
+        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, CLONE_UNTRACED | CLONE_VM);
         pending = spawning = true;
     }
 
-    /// <summary>The child's pid, or an errno. It has done with that memory.</summary>
+    /// <summary>The child's pid, or an errno. It may still use that memory.</summary>
     public SyscallResult AwaitSpawned()
     {
         if (spawning) AwaitPending();
@@ -179,10 +183,13 @@ internal sealed unsafe class TracerProcess : IDisposable
     {
         uint wanted = mailbox->Request;
         if (Stillness is { } still) Futex.Wait((uint*)still.Word, still.Value, StillnessLimit);
-        for (int spin = 0; spin < SpinRounds; spin++)
+        for (int spin = 0; spin < SpinRounds && Volatile.Read(ref mailbox->SlowYields) < TracerMailbox.TooManySlowYields; spin++)
         {
             if (Volatile.Read(ref mailbox->Answer) == wanted) return true;
+            long before = Stopwatch.GetTimestamp();
             Thread.Yield();
+            // Stopwatch counts nanoseconds here.
+            if (Stopwatch.GetTimestamp() - before > (long)TracerMailbox.SlowYield) Interlocked.Increment(ref mailbox->SlowYields);
         }
         long deadline = Environment.TickCount64 + (long)patience.TotalMilliseconds;
         int dead = 0;

@@ -13,6 +13,7 @@ internal sealed class ForkAdvice : IDisposable
     // Three calls in the source cost about as much as the page tables of so much memory.
     private const ulong WorthWithholding = 32 << 20;
     private const ulong MaximumRange = 1UL << 30;
+    private const ulong MostTakenForGranted = 64 << 20;
     private const int MostWithheld = 8;
 
     private readonly IProcessCalls process;
@@ -48,7 +49,7 @@ internal sealed class ForkAdvice : IDisposable
     /// </summary>
     public void WithholdTheRest(PageRange range)
     {
-        if (range.Length > MaximumRange) return;
+        if (range.Length > MaximumRange || !HasMuchElse(range)) return;
         using MapsFile maps = MapsFile.Open(process.Pid);
         List<PageRange> large = [];
         foreach (Vma vma in maps.All)
@@ -64,6 +65,13 @@ internal sealed class ForkAdvice : IDisposable
             if (vma.Range.End > range.End) large.Add(new PageRange(range.End, vma.Range.End));
         }
         foreach (PageRange rest in large.Where(rest => rest.Length >= WorthWithholding).OrderByDescending(rest => rest.Length).Take(MostWithheld - lifted.Count)) Withhold(rest);
+    }
+
+    // Cheaper to ask than to look for what is large. A large range may well be empty: only so much is taken for granted of it.
+    private bool HasMuchElse(PageRange range)
+    {
+        ProcessStatus status = ProcessStatus.ReadThread(process.Pid, process.Pid);
+        return status.RssAnon == 0 || status.RssAnon + status.VmSwap > Math.Min(range.Length, MostTakenForGranted) + WorthWithholding;
     }
 
     private void Withhold(PageRange rest)

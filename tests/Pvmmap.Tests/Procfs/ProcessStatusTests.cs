@@ -30,6 +30,7 @@ public class ProcessStatusTests
         VmSize:	  208776 kB
         VmHWM:	   97224 kB
         VmRSS:	   97128 kB
+        RssAnon:	   50000 kB
         VmSwap:	      12 kB
         CoreDumping:	0
         Threads:	14
@@ -60,7 +61,7 @@ public class ProcessStatusTests
         Assert.Equal((14, 2), (status.Threads, status.Seccomp));
         Assert.False(status.IsKernelThread);
         Assert.Equal((274312ul << 10, 97224ul << 10), (status.VmPeak, status.VmHWM));
-        Assert.Equal((97128ul << 10, 12ul << 10), (status.VmRSS, status.VmSwap));
+        Assert.Equal((97128ul << 10, 50000ul << 10, 12ul << 10), (status.VmRSS, status.RssAnon, status.VmSwap));
         Assert.Equal((0x100ul, 0x200ul, 0xfffffffe7ffbfefful), (status.SigPnd, status.ShdPnd, status.SigBlk));
         Assert.Equal((0x1000ul, 0x1800044eful), (status.SigIgn, status.SigCgt));
         Assert.Equal((0x1fffffffffful, 0xfffffffffful), (status.CapPrm, status.CapEff));
