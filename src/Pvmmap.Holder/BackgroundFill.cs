@@ -7,6 +7,10 @@ internal static unsafe class BackgroundFill
     private const ulong LeastBatch = 64 * 1024;
     /// <summary>The pages that are freed behind a batch are the next ones to be filled: more of them would not be in the caches any more.</summary>
     private const ulong MostBatch = 256 * 1024;
+    /// <summary>Empty rounds of the loop behind a fault, some microseconds, and how many faults in a row may make it wait.</summary>
+    private const uint QuietRounds = 16;
+    private const long QuietMicroseconds = 50;
+    private const uint MostFaultsInARow = 8;
     private const ulong HugePageSize = 2 * 1024 * 1024;
 
     public static bool IsWanted(Service* service) =>
@@ -15,6 +19,7 @@ internal static unsafe class BackgroundFill
     /// <summary>One batch. False when an event has to be read, or memory to be had, before it can go on.</summary>
     public static bool Step(Service* service)
     {
+        DeliveredPages.Drop(service);
         ulong end = service->Control->SourceStart + service->Control->SourceLength;
         ulong batch = NextBatch(service);
         PopulatedRun run = default;
@@ -51,8 +56,35 @@ internal static unsafe class BackgroundFill
         return true;
     }
 
-    /// <summary>Somebody waits for pages out of order: small batches, for a while.</summary>
-    public static void GiveWay(Service* service) => service->Batch = 0;
+    /// <summary>Somebody waits for pages out of order: small batches for a while, and at first none.</summary>
+    public static void GiveWay(Service* service)
+    {
+        service->Batch = 0;
+        service->RoundsToWait = QuietRounds;
+    }
+
+    /// <summary>
+    /// Whether whoever has just got a page may ask for another before the next batch, which it would have to wait for. Not for ever: the fill shall come to an end.
+    /// </summary>
+    public static bool MustWait(Service* service, bool faulted)
+    {
+        if (service->RoundsToWait == 0 || service->PendingCount != 0)
+            return false;
+        bool enough = faulted && ++service->FaultsInARow == MostFaultsInARow;
+        if (!enough)
+        {
+            bool mayCome = true;
+            // Who has got the page may need this very processor.
+            if (!Spin.IsWorthwhile(service))
+                Loop.WaitBriefly(service, QuietMicroseconds, out mayCome);
+            if (mayCome && --service->RoundsToWait != 0)
+                return true;
+            Spin.Ends(service);
+        }
+        service->RoundsToWait = 0;
+        service->FaultsInARow = 0;
+        return false;
+    }
 
     /// <summary>Whether every populated page has been dropped: nothing is owed to anybody.</summary>
     public static bool NothingLeft(Service* service)

@@ -98,6 +98,9 @@ internal unsafe struct ControlPage
     /// <summary>One past the highest address that a program can have: TASK_SIZE, or what mmap() takes without a hint.</summary>
     [FieldOffset(0x170)] public ulong AddressSpaceEnd;
 
+    /// <summary>How many pieces lie at <see cref="DeliveredOffset"/>.</summary>
+    [FieldOffset(0x178)] public uint DeliveredCount;
+
     // A move: all in the source's address space, which is the holder's and the guardian's too.
     /// <summary>The mapping of the code and its stacks.</summary>
     [FieldOffset(0x110)] public ulong ImageStart;
@@ -131,6 +134,21 @@ internal unsafe struct ControlPage
     /// </summary>
     public const int MessagesOffset = 0x200;
     public const int MaximumMessages = 16;
+
+    /// <summary>
+    /// Pieces of the range that have been delivered to whoever waited for them, and are to be dropped: <see cref="DeliveredCount"/> of
+    /// <see cref="DeliveredPiece"/>. Here and not in the holder's own memory, for the guardian that goes on after a move.
+    /// </summary>
+    public const int DeliveredOffset = 0x400;
+    public const int MaximumDelivered = 64;
+}
+
+/// <summary>A piece of the range, in the holder's address space.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct DeliveredPiece
+{
+    public ulong Start;
+    public ulong End;
 }
 
 /// <summary>A userfaultfd that the holder serves: the target's own, then one for each child that the target forked meanwhile.</summary>

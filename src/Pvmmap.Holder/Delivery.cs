@@ -214,25 +214,35 @@ internal static unsafe class Delivery
         if (service->Recovering)
             return;
         ulong populated = Pagemap.CountBytes(service, start, end);
+        // A guard marker (MADV_GUARD_INSTALL, Linux 6.13) counts as swapped and outlives MADV_DONTNEED.
+        if (DropPopulated(service, start, end, populated) && populated != 0 && Pagemap.CountBytes(service, start, end) != 0)
+            Check(service, Kernel.Advise(service->Call, start, end, Kernel.MADV_GUARD_REMOVE));
+    }
+
+    /// <summary>The same where it is known how many bytes of them are populated; none of them is a guard marker. False if they cannot be dropped.</summary>
+    public static bool DropPopulated(Service* service, ulong start, ulong end, ulong populated)
+    {
         // What goes before it could be counted was there all the same.
         if (service->Counted != 0 && end > service->Counted)
             service->CountedBytes += start >= service->Counted ? populated : Pagemap.CountBytes(service, service->Counted, end);
-        long result = Kernel.Advise(service->Call, start, end, Kernel.MADV_DONTNEED);
-        // A guard marker (MADV_GUARD_INSTALL, Linux 6.13) counts as swapped and outlives MADV_DONTNEED.
-        if (result >= 0 && populated != 0 && Pagemap.CountBytes(service, start, end) != 0)
-            result = Kernel.Advise(service->Call, start, end, Kernel.MADV_GUARD_REMOVE);
-        if (result < 0)
-        {
-            service->DropFailed = true;
-            Service.Report(service, result);
-        }
         service->Control->BytesDone += populated;
+        return Check(service, Kernel.Advise(service->Call, start, end, Kernel.MADV_DONTNEED));
+    }
+
+    private static bool Check(Service* service, long advised)
+    {
+        if (advised >= 0)
+            return true;
+        service->DropFailed = true;
+        Service.Report(service, advised);
+        return false;
     }
 
     /// <summary>An address space ended: nothing is owed to it any more.</summary>
     public static void EndContext(Service* service, uint context)
     {
         ControlContext* entry = service->Contexts + context;
+        DeliveredPages.Drop(service);
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {
             ControlSegment* segment = service->Segments + i;

@@ -74,6 +74,8 @@ internal static unsafe class Events
     private static void Act(Service* service, uint context, UserfaultMessage* message)
     {
         KernelEntry call = service->Call;
+        DeliveredPages.Drop(service);
+        service->AroundBytes = 0;
         if (message->Event == Userfaultfd.EventFork)
         {
             Steps.Reached(call, FillStep.ForkRead);

@@ -21,12 +21,14 @@ internal struct FaultStreamTable
 
 /// <summary>
 /// Learns who goes through memory in order: each fault where one was expected doubles what is delivered along with the page, so that faults
-/// become rare; a fault anywhere else costs little more than its page.
+/// become rare; a fault anywhere else brings its page and nothing that whoever waits for it would have to wait for, too.
 /// </summary>
 internal static unsafe class FaultStreams
 {
     public const int Count = 4;
-    private const ulong Least = 4 * Kernel.PageSize;
+    /// <summary>Bytes that are delivered behind a page when nobody waits.</summary>
+    public const ulong Behind = 3 * Kernel.PageSize;
+    private const ulong First = 4 * Kernel.PageSize;
     private const ulong Most = 64 * Kernel.PageSize;
 
     public static void Reset(Service* service)
@@ -36,8 +38,19 @@ internal static unsafe class FaultStreams
         {
             FaultStream* stream = &service->Streams.First + i;
             stream->Next = 0;
-            stream->Around = Least;
+            stream->Around = Kernel.PageSize;
             stream->Context = 0;
+        }
+    }
+
+    /// <summary>More was delivered behind what a stream got last: there the next fault is to be expected.</summary>
+    public static void Advance(Service* service, uint context, ulong from, ulong to)
+    {
+        for (uint i = 0; i < Count; i++)
+        {
+            FaultStream* stream = &service->Streams.First + i;
+            if (stream->Next == from && stream->Context == context)
+                stream->Next = to;
         }
     }
 
@@ -50,13 +63,13 @@ internal static unsafe class FaultStreams
             if (stream->Next != page || stream->Context != context)
                 continue;
             if (stream->Around < Most)
-                stream->Around *= 2;
+                stream->Around = stream->Around < First ? First : stream->Around * 2;
             return stream;
         }
         FaultStream* fresh = &service->Streams.First + service->OldestStream;
         service->OldestStream = (service->OldestStream + 1) % Count;
         fresh->Next = 0;
-        fresh->Around = Least;
+        fresh->Around = Kernel.PageSize;
         fresh->Context = context;
         return fresh;
     }

@@ -46,6 +46,42 @@ internal static unsafe class Faults
         }
     }
 
+    /// <summary>
+    /// While nobody waits: the pages behind the one that was asked for last. Who goes through memory in order asks for less then, and who does not has
+    /// not waited for them.
+    /// </summary>
+    public static void ServeAround(Service* service)
+    {
+        uint context = service->AroundContext;
+        ulong page = service->AroundPage;
+        ulong bytes = service->AroundBytes;
+        service->AroundBytes = 0;
+        if (bytes == 0 || !Service.IsAlive(service, context))
+            return;
+        ControlSegment* segment = SegmentTable.Find(service, context, page);
+        if (segment == null || segment->Zero != SegmentTable.Content)
+            return;
+        ulong rest = segment->Destination + segment->Length - page;
+        ulong source = segment->Source + (page - segment->Destination);
+        PopulatedRun run;
+        if (Pagemap.Next(service, source, source + (rest < bytes ? rest : bytes), bytes, true, &run) <= 0 || run.Start > source)
+            return;
+        DeliveredPages.MakeRoom(service, run.End - source);
+        long result = Userfaultfd.Copy(service->Call, service->Contexts[context].Fd, page, source, run.End - source);
+        if (result <= 0)
+            return;
+        FaultStreams.Advance(service, context, page, page + (ulong)result);
+        Delivered(service, source, source + (ulong)result, run.Huge);
+    }
+
+    // Part of a huge page frees nothing: in the background fill the whole of it is dropped at once.
+    private static void Delivered(Service* service, ulong start, ulong end, bool huge)
+    {
+        bool later = huge && BackgroundFill.IsWanted(service);
+        if (!later && Service.CountAlive(service) == 1)
+            DeliveredPages.Add(service, start, end);
+    }
+
     private static Outcome Answer(Service* service, uint context, ulong page)
     {
         if (Relocation.IsAwaited(service))
@@ -69,12 +105,13 @@ internal static unsafe class Faults
             return Delivery.ZeroPage(service, context, page);
         // Where the page table cannot be read, copying the page is right in any case: an unpopulated one is copied as zeros.
         ulong length = found < 0 ? Kernel.PageSize : run.End - source;
-        return CopyFault(service, context, page, source, length, run.Huge, stream);
+        return CopyFault(service, context, page, source, length, found > 0, run.Huge, stream);
     }
 
-    private static Outcome CopyFault(Service* service, uint context, ulong page, ulong source, ulong length, bool huge, FaultStream* stream)
+    private static Outcome CopyFault(Service* service, uint context, ulong page, ulong source, ulong length, bool populated, bool huge, FaultStream* stream)
     {
         int file = service->Contexts[context].Fd;
+        DeliveredPages.MakeRoom(service, length);
         long result = Userfaultfd.Copy(service->Call, file, page, source, length);
         if (result < 0 && result != Kernel.EAGAIN && length > Kernel.PageSize)
             result = Userfaultfd.Copy(service->Call, file, page, source, Kernel.PageSize);
@@ -82,11 +119,16 @@ internal static unsafe class Faults
         {
             Steps.Reached(service->Call, FillStep.FaultCopied);
             stream->Next = page + (ulong)result;
-            // Part of a huge page frees nothing: in the background fill the whole of it is dropped at once.
-            bool later = huge && BackgroundFill.IsWanted(service);
-            if (!later && Service.CountAlive(service) == 1)
+            if (populated)
+                Delivered(service, source, source + (ulong)result, huge);
+            else if (Service.CountAlive(service) == 1)
                 Delivery.Drop(service, source, source + (ulong)result);
-            Steps.Reached(service->Call, FillStep.FaultDropped);
+            if (stream->Around == Kernel.PageSize)
+            {
+                service->AroundContext = context;
+                service->AroundPage = stream->Next;
+                service->AroundBytes = FaultStreams.Behind;
+            }
             return Outcome.Done;
         }
         if (result == Kernel.EEXIST || result == Kernel.ENOENT)
@@ -95,7 +137,17 @@ internal static unsafe class Faults
             Userfaultfd.Wake(service->Call, file, page, Kernel.PageSize);
             return Outcome.Done;
         }
-        return result == Kernel.EAGAIN ? Outcome.Retry : Delivery.Copy(service, context, page, &source, source + Kernel.PageSize);
+        return result == Kernel.EAGAIN ? Outcome.Retry : CopyThoroughly(service, context, page, source);
+    }
+
+    private static Outcome CopyThoroughly(Service* service, uint context, ulong page, ulong source)
+    {
+        uint withheld = service->Withheld;
+        ulong position = source;
+        Outcome outcome = Delivery.Copy(service, context, page, &position, source + Kernel.PageSize);
+        if (outcome == Outcome.Done && service->Withheld == withheld && Service.CountAlive(service) == 1)
+            Delivery.Drop(service, source, source + Kernel.PageSize);
+        return outcome;
     }
 
     // A region that grew in place (mremap(), a stack) reports no event: what lies in one VMA with a known segment is new, and so zero.

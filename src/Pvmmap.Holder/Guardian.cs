@@ -41,6 +41,7 @@ internal static unsafe class Guardian
         service.Cursor = service.Control->SourceStart;
         service.Counted = service.Control->SourceStart;
         service.CountedBytes = service.Control->BytesDone;
+        DeliveredPages.TakeOver(&service);
         // The faults that the holder had read are nowhere else: those who wait fault again.
         for (uint i = 0; i < service.Control->ContextCount; i++)
         {

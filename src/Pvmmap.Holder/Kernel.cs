@@ -77,12 +77,16 @@ internal static unsafe class Kernel
     public static void Wake(KernelEntry call, uint* word) => call(SystemCalls.futex, (long)word, FUTEX_WAKE, int.MaxValue, 0, 0, 0);
 
     /// <summary>Waits for input on any of the descriptors.</summary>
-    public static long Poll(KernelEntry call, PollDescriptor* descriptors, uint count, long milliseconds)
+    public static long Poll(KernelEntry call, PollDescriptor* descriptors, uint count, long milliseconds) =>
+        PollBriefly(call, descriptors, count, milliseconds * 1000);
+
+    /// <summary>The same for less; negative: for ever.</summary>
+    public static long PollBriefly(KernelEntry call, PollDescriptor* descriptors, uint count, long microseconds)
     {
         TimeSpecification timeout;
-        timeout.Seconds = milliseconds >= 1000 ? 1 : 0;
-        timeout.Nanoseconds = milliseconds >= 1000 ? 0 : milliseconds * 1_000_000;
-        return call(SystemCalls.ppoll, (long)descriptors, count, milliseconds < 0 ? 0 : (long)&timeout, 0, 8, 0);
+        timeout.Seconds = microseconds >= 1_000_000 ? 1 : 0;
+        timeout.Nanoseconds = microseconds >= 1_000_000 ? 0 : microseconds * 1000;
+        return call(SystemCalls.ppoll, (long)descriptors, count, microseconds < 0 ? 0 : (long)&timeout, 0, 8, 0);
     }
 
     /// <summary>CLOCK_MONOTONIC in nanoseconds.</summary>

@@ -8,8 +8,7 @@ internal static unsafe class Loop
     private const long IdleMilliseconds = 250;
     private const int HighestDescriptor = 1024;
     private const long BackoffMilliseconds = 5;
-    /// <summary>Empty rounds before the holder sleeps: a fault that comes within some microseconds is answered without a wake-up.</summary>
-    private const uint SpinRounds = 64;
+    private const long MomentMilliseconds = 1;
     private const ulong CountSlice = 32 * 1024 * 1024;
 
     /// <summary>Serves until <see cref="End"/>.</summary>
@@ -51,26 +50,55 @@ internal static unsafe class Loop
             SourceEnd.Watch(service, idle: false);
             if (!service->FillEnded && BackgroundFill.IsWanted(service))
             {
+                if (BackgroundFill.MustWait(service, messages != 0))
+                    continue;
                 if (!BackgroundFill.Step(service) && messages == 0)
                     Relax(service);
                 continue;
             }
             if (messages != 0)
+            {
+                if (idleRounds != 0)
+                    Spin.Pays(service, idleRounds);
                 idleRounds = 0;
+                // To look once more would keep waiting whoever has just got a page.
+                if (!Spin.IsWorthwhile(service) && service->PendingCount == 0)
+                    Idle(service);
+            }
             else if (service->PendingCount != 0)
                 Relax(service);
-            else if (++idleRounds == SpinRounds)
-                CompleteIfDone(service);
-            else if (idleRounds > SpinRounds)
+            else if (++idleRounds == Spin.RoundsBeforeAround)
+                Faults.ServeAround(service);
+            else if (idleRounds >= Spin.Rounds(service))
             {
-                Wait(service, IdleMilliseconds, out bool ready);
-                SourceEnd.Watch(service, idle: true);
-                if (!ready)
-                {
-                    EndDeadContexts(service);
-                    CompleteIfDone(service);
-                }
+                Idle(service);
+                idleRounds = 0;
             }
+        }
+    }
+
+    // Sleeps. What can wait is done when nobody has come for a moment.
+    private static void Idle(Service* service)
+    {
+        Spin.Ends(service);
+        bool ready = false;
+        if (service->AroundBytes != 0 || service->Control->DeliveredCount != 0)
+        {
+            Wait(service, MomentMilliseconds, out ready);
+            if (!ready)
+            {
+                Faults.ServeAround(service);
+                DeliveredPages.Drop(service);
+            }
+            return;
+        }
+        CompleteIfDone(service);
+        Wait(service, IdleMilliseconds, out ready);
+        SourceEnd.Watch(service, idle: true);
+        if (!ready)
+        {
+            EndDeadContexts(service);
+            CompleteIfDone(service);
         }
     }
 
@@ -110,8 +138,11 @@ internal static unsafe class Loop
     }
 
     /// <summary>Sleeps until a context has a message or the time is over.</summary>
+    public static void Wait(Service* service, long milliseconds, out bool ready) => WaitBriefly(service, milliseconds * 1000, out ready);
+
+    /// <summary>The same for less.</summary>
     [SkipLocalsInit]
-    public static void Wait(Service* service, long milliseconds, out bool ready)
+    public static void WaitBriefly(Service* service, long microseconds, out bool ready)
     {
         PollDescriptors buffer;
         PollDescriptor* descriptors = &buffer.First;
@@ -140,7 +171,7 @@ internal static unsafe class Loop
             descriptors[count].Returned = 0;
             count++;
         }
-        long result = Kernel.Poll(service->Call, descriptors, count, milliseconds);
+        long result = Kernel.PollBriefly(service->Call, descriptors, count, microseconds);
         ready = result > 0 && (count == contexts || result > 1 || descriptors[contexts].Returned == 0);
     }
 

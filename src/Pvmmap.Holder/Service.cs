@@ -60,6 +60,22 @@ internal unsafe struct Service
     /// <summary>Bytes of the next batch: few while faults come, more and more while none do.</summary>
     public ulong Batch;
 
+    /// <summary>Rounds of the loop in which the background fill waits for another fault, and how many there were since the last batch.</summary>
+    public uint RoundsToWait;
+    public uint FaultsInARow;
+
+    /// <summary>Bytes of the pieces that are to be dropped.</summary>
+    public ulong DeliveredBytes;
+
+    /// <summary>Empty rounds of the loop before the holder sleeps; how often it has slept since a fault came before that.</summary>
+    public uint SpinRounds;
+    public uint Sleeps;
+
+    /// <summary>What may be delivered behind the page that was asked for last, when nobody waits; 0 bytes for nothing.</summary>
+    public ulong AroundPage;
+    public ulong AroundBytes;
+    public uint AroundContext;
+
     public uint OldestStream;
     public FaultStreamTable Streams;
 
@@ -72,6 +88,8 @@ internal unsafe struct Service
     public readonly ControlSegment* Segments => (ControlSegment*)((byte*)Control + ControlPage.SegmentsOffset);
 
     public readonly UserfaultMessage* Messages => (UserfaultMessage*)((byte*)Control + ControlPage.MessagesOffset);
+
+    public readonly DeliveredPiece* DeliveredPieces => (DeliveredPiece*)((byte*)Control + ControlPage.DeliveredOffset);
 
     public static void Initialize(Service* service, KernelEntry call, ControlPage* control)
     {
@@ -101,6 +119,14 @@ internal unsafe struct Service
         service->DropEnd = 0;
         service->PendingCount = 0;
         service->Batch = 0;
+        service->RoundsToWait = 0;
+        service->FaultsInARow = 0;
+        service->DeliveredBytes = 0;
+        service->SpinRounds = Spin.Most;
+        service->Sleeps = 0;
+        service->AroundPage = 0;
+        service->AroundBytes = 0;
+        service->AroundContext = 0;
         FaultStreams.Reset(service);
         ResetDelivered(service);
     }

@@ -96,9 +96,10 @@ public sealed class DuplicationTests(Theatre theatre) : Scene(theatre)
         Duplication fill = Call(source, target, at, Length, flags: MmapFlags.Lazy).Duplication;
         ulong count = Length / apart;
         for (ulong i = 0; i < count; i++) target.Touch(fill.Address + i * 7 % count * apart, Page);
-        Eventually.Holds(() => fill.BytesTotal - fill.BytesToGo == count * piece, $"16 KiB for each of {count} faults: {Describe(fill)}");
         Assert.Equal(count, fill.FaultsServed);
-        Assert.Equal(count * piece, Smaps.Resident(target.Pid, fill.Address, Length));
+        // What lies behind a page is delivered only if nobody waits.
+        Eventually.Holds(() => Smaps.Resident(target.Pid, fill.Address, Length) == fill.BytesTotal - fill.BytesToGo, $"what is in place is counted: {Describe(fill)}");
+        Assert.InRange(fill.BytesTotal - fill.BytesToGo, (count * Page) + piece - Page, count * piece);
     }
 
     [Fact]

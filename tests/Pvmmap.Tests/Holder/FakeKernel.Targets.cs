@@ -115,10 +115,13 @@ internal sealed unsafe partial class FakeKernel
             return;
         }
         Check(target, at, page);
-        if (!thread.Write || page.State == PageState.Poisoned) return;
-        page.State = PageState.Present;
-        page.Content = page.Expected = nextContent++;
-        page.MayBeZero = page.MayBeZero && (target.Changing || target.Dropping.Count != 0);
+        if (thread.Write && page.State != PageState.Poisoned)
+        {
+            page.State = PageState.Present;
+            page.Content = page.Expected = nextContent++;
+            page.MayBeZero = page.MayBeZero && (target.Changing || target.Dropping.Count != 0);
+        }
+        OnTouched(target, thread);
     }
 
     private void Wake(FakeTarget target, ulong start, ulong length)

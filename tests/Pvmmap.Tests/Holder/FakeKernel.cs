@@ -62,6 +62,9 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     /// <summary>The tables are to overflow: poison is right for anything.</summary>
     public bool SourceMayBeLost { get; set; }
 
+    /// <summary>Called when a thread has read or written what it touched.</summary>
+    public Action<FakeTarget, FakeThread> OnTouched { get; set; } = (_, _) => { };
+
     /// <summary>Called when the holder sleeps.</summary>
     public Action OnIdle { get; set; } = () => { };
 

@@ -105,6 +105,50 @@ public sealed unsafe class LoopTests
         Assert.False(child.Alive, "the holder left a child that still waits for pages");
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Faults_without_a_pause_leave_no_more_than_a_batch_undropped_and_each_page_is_counted_once(bool inOrder)
+    {
+        const int pages = 400, batch = 64;
+        using Scenario scenario = new(seed: 29, pages, actions: 0);
+        FakeKernel kernel = scenario.Kernel;
+        scenario.Control->Lazy = 1;
+        for (int i = 0; i < pages; i++) kernel.Source[i] = new SourcePage { State = PageState.Present, Content = i + 1 };
+        scenario.Control->BytesTotal = pages * FakeKernel.PageSize;
+        ulong[] order = [.. scenario.Target.Pages.Keys];
+        foreach ((int i, TargetPage page) in scenario.Target.Pages.Values.Index()) page.Expected = i + 1;
+        if (!inOrder)
+        {
+            for (int i = pages - 1; i > 0; i--)
+            {
+                int other = kernel.Dice.Below(i + 1);
+                (order[i], order[other]) = (order[other], order[i]);
+            }
+        }
+
+        int next = 0, most = 0;
+        kernel.OnTouched = (target, thread) =>
+        {
+            most = Math.Max(most, target.Pages.Values.Index().Count(page => page.Item.State == PageState.Present && kernel.Source[page.Index].IsPopulated));
+            if (++next < pages) kernel.Touch(target, thread, order[next], write: false);
+        };
+        bool begun = false;
+        kernel.OnIdle = () =>
+        {
+            if (!begun) kernel.Touch(scenario.Target, scenario.Target.Threads[0], order[0], write: false);
+            begun = true;
+        };
+        Assert.True(scenario.RunHolder());
+        Assert.Equal(pages, next);
+        Assert.InRange(most, 2, batch);
+        Assert.Equal(ControlState.Complete, scenario.Control->State);
+        Assert.Equal(scenario.Control->BytesTotal, scenario.Control->BytesDone);
+        Assert.Equal(0UL, scenario.Control->Errors);
+        Assert.All(kernel.Source, page => Assert.False(page.IsPopulated));
+        if (inOrder) Assert.InRange(scenario.Control->Faults, 2UL, pages / 10UL);
+    }
+
     [Fact]
     public void A_region_that_grows_in_place_is_zero_where_it_grew()
     {

@@ -19,6 +19,8 @@ public class KernelAbiTests
         "MemoryPolicy.WeightedInterleave", // MPOL_WEIGHTED_INTERLEAVE, newer than the headers of Debian 12
         "Signals.MaskBytes", // sizeof of the kernel's sigset_t, which libc's is not
         "AttributeProbe.Mappings",
+        "DeliveredPages",
+        "DeliveredPiece",
         "DeliveredPositions",
         "Descriptors",
         "DirectoryBuffer",
@@ -93,6 +95,7 @@ public class KernelAbiTests
         "Sentinel.Program",
         "Sentinel.Ready",
         "Service",
+        "Spin",
         "Steps",
         "Tracer.SpinRounds",
         "Words2",
