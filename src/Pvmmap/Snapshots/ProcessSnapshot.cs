@@ -197,10 +197,10 @@ public sealed class ProcessSnapshot : IDisposable
 
     /// <summary>A stream over a range; it can seek.</summary>
     /// <param name="address">First byte, as in the process.</param>
-    /// <param name="length">Bytes.</param>
+    /// <param name="length">Bytes; not beyond the end of the address space.</param>
     public Stream OpenRead(ulong address, ulong length)
     {
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, (ulong)long.MaxValue);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Math.Min((ulong)long.MaxValue, ulong.MaxValue - address));
         return new SnapshotStream(this, address, (long)length);
     }
 

@@ -3,6 +3,8 @@ namespace Pvmmap.Snapshots;
 /// <summary>A range of a snapshot as a stream. Errors are those of <see cref="ProcessSnapshot.Read"/>.</summary>
 internal sealed class SnapshotStream(ProcessSnapshot snapshot, ulong address, long length) : Stream
 {
+    private long _position;
+
     public override bool CanRead => true;
 
     public override bool CanSeek => true;
@@ -11,7 +13,15 @@ internal sealed class SnapshotStream(ProcessSnapshot snapshot, ulong address, lo
 
     public override long Length => length;
 
-    public override long Position { get; set; }
+    public override long Position
+    {
+        get => _position;
+        set
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value);
+            _position = value;
+        }
+    }
 
     public override int Read(Span<byte> buffer)
     {
@@ -26,12 +36,19 @@ internal sealed class SnapshotStream(ProcessSnapshot snapshot, ulong address, lo
 
     public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
 
-    public override long Seek(long offset, SeekOrigin origin) => Position = origin switch
+    public override long Seek(long offset, SeekOrigin origin)
     {
-        SeekOrigin.Begin => offset,
-        SeekOrigin.Current => Position + offset,
-        _ => length + offset,
-    };
+        long from = origin switch
+        {
+            SeekOrigin.Begin => 0,
+            SeekOrigin.Current => _position,
+            SeekOrigin.End => length,
+            _ => throw new ArgumentException("no such origin", nameof(origin)),
+        };
+        // Before the range lies other memory, which is none of this stream's.
+        if (offset < -from || offset > long.MaxValue - from) throw new IOException("a stream has no place before its beginning, nor one that 63 bits cannot tell");
+        return _position = from + offset;
+    }
 
     public override void Flush()
     {
