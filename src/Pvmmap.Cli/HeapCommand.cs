@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text.Json.Serialization;
 using Microsoft.Diagnostics.Runtime;
 using Pvmmap.Diagnostics;
+using Pvmmap.Snapshots;
 
 namespace Pvmmap.Cli;
 
@@ -38,10 +39,11 @@ internal static class HeapCommand
             Description = "The libmscordaccore.so of the process's .NET version, if not the one beside its libcoreclr.so.",
             HelpName = "PATH",
         };
+        Option<ulong?> maxShared = CommonOptions.MaximumShared();
         Option<bool> json = CommonOptions.Json();
         var command = new Command("heap", "List the objects of a .NET process by type (dumpheap -stat), which stands still for milliseconds only.")
         {
-            pid, top, minimum, maximum, type, timeout, dac, json,
+            pid, top, minimum, maximum, type, timeout, dac, maxShared, json,
         };
         command.SetAction(parsed =>
         {
@@ -50,6 +52,8 @@ internal static class HeapCommand
                 WaitForWalkableHeap = true,
                 Timeout = TimeSpan.FromSeconds(parsed.GetValue(timeout)),
                 DacPath = parsed.GetValue(dac),
+                // The runtime has its code and its tables in a memfd that it maps twice; files are the program's own affair.
+                Snapshot = new SnapshotOptions { SharedKinds = CoreFilter.AnonymousShared, MaximumSharedBytes = parsed.GetValue(maxShared) ?? new SnapshotOptions().MaximumSharedBytes },
             };
             var filter = new Filter(parsed.GetValue(minimum) ?? 0, parsed.GetValue(maximum) ?? ulong.MaxValue, parsed.GetValue(type) ?? "");
             return Run(parsed.GetValue(pid), options, filter, parsed.GetValue(top), parsed.GetValue(json));

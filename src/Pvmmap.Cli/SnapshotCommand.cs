@@ -28,7 +28,7 @@ internal static class SnapshotCommand
         };
         var filter = new Option<CoreFilter?>("--filter")
         {
-            Description = "Which memory, in the bits of core(5), 0x0 to 0x1ff; else as the process's own coredump_filter says.",
+            Description = "Which memory, in the bits of core(5), 0x0 to 0x1ff; else as the process's own coredump_filter says; of a .NET process the files that it runs too.",
             HelpName = "MASK",
             CustomParser = result => ValueParsers.Filter(result),
         };
@@ -42,13 +42,14 @@ internal static class SnapshotCommand
             AllowMultipleArgumentsPerToken = false,
             CustomParser = ValueParsers.Ranges,
         };
+        Option<ulong?> maxShared = CommonOptions.MaximumShared();
         var force = new Option<bool>("--force") { Description = "Replace the file if it is there." };
         var keep = new Option<bool>("--keep") { Description = "Keep the snapshot when this command has ended, and tell the process that keeps it; 'pvmmap ps' lists it." };
         var release = new Option<bool>("--release") { Description = "End a snapshot that was kept, PID being its keeper; with -o, when the file is written." };
         Option<bool> json = CommonOptions.Json();
         var command = new Command("snapshot", "Write a core file of a process that goes on running: for gdb, lldb and the like.")
         {
-            pid, output, compress, filter, full, dontDump, ranges, keep, release, force, json,
+            pid, output, compress, filter, full, dontDump, ranges, maxShared, keep, release, force, json,
         };
         command.Validators.Add(result =>
         {
@@ -60,6 +61,8 @@ internal static class SnapshotCommand
             }
             if (result.GetValue(keep) && result.GetValue(release)) result.AddError("--keep contradicts --release; choose one of them");
             if (result.GetValue(release) && result.GetResult(ranges) is not null) result.AddError("--release ends the whole snapshot; leave out --range");
+            if (result.GetValue(release) && result.GetResult(maxShared) is not null) result.AddError("--release takes no snapshot; leave out --max-shared");
+            if (result.GetResult(output) is not null && result.GetValue(output) is null or "") result.AddError("--output: the name is empty; name a file, or write - for standard output");
             if (result.GetValue(full) && result.GetResult(filter) is not null) result.AddError("--full contradicts --filter; choose one of them");
             if (result.GetValue(json) && result.GetValue(output) == Pipe) result.AddError("--json and the core would both go to standard output; give -o a file");
         });
@@ -74,8 +77,15 @@ internal static class SnapshotCommand
             };
             AddressRange[] wanted = parsed.GetValue(ranges) ?? [];
             Afterwards then = parsed.GetValue(keep) ? Afterwards.Keep : parsed.GetValue(release) ? Afterwards.Release : Afterwards.AsFound;
-            return name is null ? KeepOrRelease(parsed.GetValue(pid), then, Wanted(wanted, options), parsed.GetValue(json))
-                : Run(parsed.GetValue(pid), name, kind, wanted, options, then, parsed.GetValue(json));
+            var capture = new SnapshotOptions
+            {
+                Ranges = wanted.Length == 0 ? null : [.. wanted.Select(Pages)],
+                MaximumSharedBytes = parsed.GetValue(maxShared) ?? new SnapshotOptions().MaximumSharedBytes,
+            };
+            // A snapshot that is kept may be wanted for more than a core with the process's own filter.
+            if (then != Afterwards.Keep || memory is not null) capture = Limited(capture, memory ?? CoreFilters.Of(parsed.GetValue(pid)), options.IncludeDontDump);
+            return name is null ? KeepOrRelease(parsed.GetValue(pid), then, capture, parsed.GetValue(json))
+                : Run(parsed.GetValue(pid), name, kind, capture, options, then, parsed.GetValue(json));
         });
         return command;
     }
@@ -91,11 +101,47 @@ internal static class SnapshotCommand
     private static int KeepOrRelease(int pid, Afterwards then, SnapshotOptions options, bool json)
     {
         using ProcessSnapshot snapshot = Take(pid, options, then);
+        string[] notes = [.. snapshot.Notes, .. Unmapped(snapshot, options)];
         Finish(snapshot, then);
-        if (json) JsonOutput.Write(KeptReport.From(snapshot, then == Afterwards.Release), JsonOutput.Plain.KeptReport);
-        else if (then == Afterwards.Keep) Console.Out.Write(DescribeKept(snapshot));
-        return ExitCode.Done;
+        bool told = TryTell(() =>
+        {
+            if (json) JsonOutput.Write(KeptReport.From(snapshot, then == Afterwards.Release, notes), JsonOutput.Plain.KeptReport);
+            else if (then == Afterwards.Keep) Console.Out.Write(DescribeKept(snapshot, notes));
+        });
+        return told ? ExitCode.Done : FailToTell(then == Afterwards.Keep ? Invariant($"process {snapshot.KeeperPid} keeps the snapshot") : "the snapshot is released");
     }
+
+    /// <summary>What of the ranges that were asked for is not mapped, as notes.</summary>
+    /// <exception cref="PvmmapException">EFAULT: one of them is not mapped at all.</exception>
+    private static IEnumerable<string> Unmapped(ProcessSnapshot snapshot, SnapshotOptions options)
+    {
+        List<PageRange> gaps = [];
+        foreach (PageRange wanted in options.Ranges ?? [])
+        {
+            IReadOnlyList<PageRange> mapped = RangeSet.Joined(snapshot.Ranges.Select(range => wanted.Intersect(range.Range)));
+            if (mapped.Count == 0) throw new PvmmapException(Errno.EFAULT, "take a range", snapshot.Identity.ProcessId, wanted, "nothing is mapped there; look at it with 'pvmmap map'");
+            gaps.AddRange(RangeSet.Without(wanted, mapped));
+        }
+        return gaps.Count == 0 ? [] : [$"{Amount(gaps)} of what was asked for is not mapped: {Places(gaps)}"];
+    }
+
+    /// <summary>Writes to standard output; false if nobody can.</summary>
+    private static bool TryTell(Action write)
+    {
+        try
+        {
+            write();
+            return true;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+
+    private static int FailToTell(string done) => Failure.Write($"snapshot: {done}, but that could not be told: standard output is closed, or cannot be written to");
+
+    private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 
     private static ProcessSnapshot Take(int pid, SnapshotOptions options, Afterwards then)
     {
@@ -112,11 +158,11 @@ internal static class SnapshotCommand
         else if (then == Afterwards.Release) snapshot.Release();
     }
 
-    private static string DescribeKept(ProcessSnapshot snapshot) => string.Create(CultureInfo.InvariantCulture,
+    private static string DescribeKept(ProcessSnapshot snapshot, IEnumerable<string> notes) => string.Create(CultureInfo.InvariantCulture,
         $"snapshot of process {snapshot.Identity.ProcessId} kept by process {snapshot.KeeperPid}, until 'pvmmap snapshot {snapshot.KeeperPid} --release'\n"
-        + $"process stopped {Figures.Duration(snapshot.StopTime)}\n{string.Concat(snapshot.Notes.Select(note => $"note: {note}\n"))}");
+        + $"process stopped {Figures.Duration(snapshot.StopTime)}\n{Lines(notes)}");
 
-    private static int Run(int pid, string name, Compression kind, AddressRange[] ranges, CoreDumpOptions options, Afterwards then, bool json)
+    private static int Run(int pid, string name, Compression kind, SnapshotOptions capture, CoreDumpOptions options, Afterwards then, bool json)
     {
         bool toPipe = name == Pipe;
         if (toPipe && !Console.IsOutputRedirected)
@@ -131,16 +177,26 @@ internal static class SnapshotCommand
         {
             // What is wrong with the file's name is said before the process is stopped.
             using NewFile? file = toPipe ? null : NewFile.Begin(name, options.Overwrite);
-            using ProcessSnapshot snapshot = Take(pid, Wanted(ranges, options), then);
+            using ProcessSnapshot snapshot = Take(pid, capture, then);
+            string[] notes = [.. snapshot.Notes, .. Unmapped(snapshot, capture)];
             CoreDumpResult result = Console.IsErrorRedirected
                 ? Write(snapshot, file, options, null, cancellation)
                 : FillProgress.Show("writing", 1, task => Write(snapshot, file, options, new Display(task), cancellation));
             Finish(snapshot, then);
             int of = snapshot.Identity.ProcessId;
-            if (json) JsonOutput.Write(Report.From(of, then == Afterwards.Keep ? snapshot.KeeperPid : null, name, kind, snapshot.StopTime, snapshot.Notes, result), JsonOutput.Plain.SnapshotReport);
-            else if (!toPipe) Console.Out.Write(Describe(of, name, snapshot.StopTime, snapshot.Notes, result));
-            if (then == Afterwards.Keep && !json) (toPipe ? Console.Error : Console.Out).Write(DescribeKept(snapshot));
-            return Warn(result);
+            bool kept = then == Afterwards.Keep;
+            if (toPipe)
+            {
+                Console.Error.Write(Lines([.. notes, .. Notes(result)]));
+                if (kept) Console.Error.Write(DescribeKept(snapshot, []));
+                return Warn(result);
+            }
+            bool told = TryTell(() =>
+            {
+                if (json) JsonOutput.Write(Report.From(of, kept ? snapshot.KeeperPid : null, name, kind, snapshot.StopTime, notes, result), JsonOutput.Plain.SnapshotReport);
+                else Console.Out.Write(Describe(of, name, snapshot.StopTime, [.. notes, .. Notes(result)], result) + (kept ? DescribeKept(snapshot, []) : ""));
+            });
+            return told ? Warn(result) : FailToTell($"{name} is whole{(kept ? Invariant($" and process {snapshot.KeeperPid} keeps the snapshot") : "")}");
         }
         catch (OperationCanceledException)
         {
@@ -148,11 +204,9 @@ internal static class SnapshotCommand
         }
     }
 
-    private static SnapshotOptions Wanted(AddressRange[] ranges, CoreDumpOptions options) => new()
-    {
-        Ranges = ranges.Length == 0 ? null : [.. ranges.Select(Pages)],
-        SharedMemory = options.Filter is not { } filter || (filter & ~(CoreFilter.AnonymousPrivate | CoreFilter.MappedPrivate | CoreFilter.ElfHeaders)) != 0,
-    };
+    /// <summary>Of shared memory, which is copied in the stop, no more than the core will hold.</summary>
+    private static SnapshotOptions Limited(SnapshotOptions capture, CoreFilter filter, bool dontDump) =>
+        capture with { SharedMemory = (filter & CoreFilters.Shared) != 0, SharedKinds = filter, SharedDontDump = dontDump };
 
     private static PageRange Pages(AddressRange range) => PageRange.TryRoundOutward(range.Start, range.Length, out PageRange pages)
         ? pages : throw new PvmmapException(Errno.EINVAL, "snapshot", hint: $"no memory ends at {Figures.Hex(range.Start + range.Length)}; give a smaller range");
@@ -184,15 +238,22 @@ internal static class SnapshotCommand
         text.WriteLine($"{Figures.Bytes(result.MemoryBytes)} of process {pid} in {name}{stored}");
         text.WriteLine($"process stopped {Figures.Duration(stopTime)}, file written in {Figures.Duration(result.Time)} "
             + $"({Figures.Bytes((ulong)(result.MemoryBytes / Math.Max(result.Time.TotalSeconds, 1e-6)))}/s)");
-        foreach (string note in notes) text.WriteLine($"note: {note}");
-        foreach (SnapshotRange missing in result.Missing) text.WriteLine($"note: {missing}: not in the file: {missing.Reason}");
-        if (result is { Unreadable.Count: not 0, UnreadableAsZeros: false })
-            text.WriteLine($"note: {Amount(result.Unreadable)} cannot be read by anyone and is not in the file: {Places(result.Unreadable)}");
+        text.Write(Lines(notes));
         return text.ToString();
     }
 
+    private static string Lines(IEnumerable<string> notes) => string.Concat(notes.Select(note => $"note: {note}\n"));
+
+    /// <summary>What the file does not have.</summary>
+    private static IEnumerable<string> Notes(CoreDumpResult result)
+    {
+        foreach (SnapshotRange missing in result.Missing) yield return $"{missing}: not in the file: {missing.Reason}";
+        PageRange[] lost = [.. result.Unreadable.SelectMany(range => RangeSet.Without(range, result.WrittenAsZeros))];
+        if (lost.Length != 0) yield return $"{Amount(lost)} cannot be read by anyone and is not in the file: {Places(lost)}";
+    }
+
     private static int Warn(CoreDumpResult result) => !result.UnreadableAsZeros ? ExitCode.Done : Failure.Write(
-        $"snapshot: {Amount(result.Unreadable)} could not be read, and zeros stand for it: {Places(result.Unreadable)}; "
+        $"snapshot: {Amount(result.WrittenAsZeros)} could not be read, and zeros stand for it: {Places(result.WrittenAsZeros)}; "
         + "written to a plain file it is told apart from zeros");
 
     private static string Amount(IReadOnlyList<PageRange> ranges) => Figures.Bytes(ranges.Aggregate(0UL, (sum, range) => sum + range.Length));
@@ -251,8 +312,8 @@ internal static class SnapshotCommand
     /// <summary>What --json prints of a snapshot that no file is written of.</summary>
     internal sealed record KeptReport(int Pid, int KeeperPid, bool Released, double StopTimeUs, DateTimeOffset TakenAt, IReadOnlyList<string> Notes)
     {
-        public static KeptReport From(ProcessSnapshot snapshot, bool released) => new(
-            snapshot.Identity.ProcessId, snapshot.KeeperPid, released, snapshot.StopTime.TotalMicroseconds, snapshot.TakenAt, snapshot.Notes);
+        public static KeptReport From(ProcessSnapshot snapshot, bool released, IReadOnlyList<string> notes) => new(
+            snapshot.Identity.ProcessId, snapshot.KeeperPid, released, snapshot.StopTime.TotalMicroseconds, snapshot.TakenAt, notes);
     }
 
     internal sealed record RangeRow(string Start, string End, string? Name, string? Reason);

@@ -10,19 +10,40 @@ internal static unsafe class FileOutput
     public const int O_TMPFILE = 0x410000; // x86's: O_DIRECTORY, which is in it, differs between machines
     private const int Arm64TemporaryFile = 0x404000;
     public const int AT_SYMLINK_FOLLOW = 0x400;
+    public const int RENAME_NOREPLACE = 1;
     public const int STATX_TYPE = 0x1;
     public const int S_IFMT = 0xf000;
     public const int S_IFREG = 0x8000;
 
-    /// <summary>True for a regular file, false for anything else, links followed; null if it cannot be asked, for instance because nothing is there.</summary>
-    public static bool? TryIsRegular(string path)
+    /// <summary>What is there: a regular file or anything else, links followed. ENOENT if nothing is.</summary>
+    public static Errno TryFind(string path, out bool isRegular)
     {
         const int size = 256, mode = 28; // struct statx
         byte[] name = Encoding.UTF8.GetBytes(path + "\0"), found = new byte[size];
         fixed (byte* from = name, to = found)
         {
-            return SystemCall.Invoke(SystemCall.SYS_statx, Files.AT_FDCWD, (long)from, 0, STATX_TYPE, (long)to).Failed
-                ? null : (BitConverter.ToUInt16(found, mode) & S_IFMT) == S_IFREG;
+            Errno errno = SystemCall.Invoke(SystemCall.SYS_statx, Files.AT_FDCWD, (long)from, 0, STATX_TYPE, (long)to).Errno;
+            isRegular = errno == Errno.None && (BitConverter.ToUInt16(found, mode) & S_IFMT) == S_IFREG;
+            return errno;
+        }
+    }
+
+    /// <summary>Renames a file within its file system.</summary>
+    /// <param name="path">What it is called.</param>
+    /// <param name="name">What it is to be called.</param>
+    /// <param name="replace">A file of that name is replaced; else it is EEXIST.</param>
+    public static Errno TryRename(string path, string name, bool replace)
+    {
+        Errno errno = Rename(replace ? 0 : RENAME_NOREPLACE);
+        if (replace || errno != Errno.EINVAL) return errno;
+        // Not every file system can look and rename in one step.
+        return TryFind(name, out _) == Errno.ENOENT ? Rename(0) : Errno.EEXIST;
+
+        Errno Rename(int flags)
+        {
+            byte[] from = Encoding.UTF8.GetBytes(path + "\0"), to = Encoding.UTF8.GetBytes(name + "\0");
+            fixed (byte* old = from, now = to)
+                return SystemCall.InvokeUninterrupted(SystemCall.SYS_renameat2, Files.AT_FDCWD, (long)old, Files.AT_FDCWD, (long)now, flags).Errno;
         }
     }
 

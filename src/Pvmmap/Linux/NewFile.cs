@@ -1,11 +1,15 @@
+using System.Globalization;
+
 namespace Pvmmap.Linux;
 
 /// <summary>
 /// A file that has its name only when it is whole. Until then it has none (O_TMPFILE), and is gone when it is closed, also by a SIGKILL; where the
-/// file system cannot do that, it is called .NAME.PID.partial and deleted when disposed.
+/// file system cannot do that, it is called .pvmmap.PID.NUMBER.partial and deleted when disposed.
 /// </summary>
 internal sealed class NewFile : IDisposable
 {
+    private static int s_count;
+
     private readonly string _path;
     private readonly bool _overwrite;
     private readonly FileDescriptor _descriptor;
@@ -37,7 +41,7 @@ internal sealed class NewFile : IDisposable
         string partial = Partial(path);
         File.Delete(partial); // of a process that was killed and had this number
         made = FileOutput.TryCreate(partial);
-        return made.Failed ? throw Failure(made.Errno, partial) : new NewFile(path, overwrite, new FileDescriptor(made.Value), partial);
+        return made.Failed ? throw Failure(made.Errno, path) : new NewFile(path, overwrite, new FileDescriptor(made.Value), partial);
     }
 
     /// <summary>Gives it its name, in one step: it is whole.</summary>
@@ -49,18 +53,12 @@ internal sealed class NewFile : IDisposable
             string name = _overwrite ? Partial(_path) : _path;
             if (_overwrite) File.Delete(name);
             Errno errno = FileOutput.TryLink(_descriptor, name);
-            if (errno != Errno.None) throw Failure(errno, name);
+            if (errno != Errno.None) throw Failure(errno, _path);
             if (!_overwrite) return;
             _partial = name;
         }
-        try
-        {
-            File.Move(_partial, _path, _overwrite);
-        }
-        catch (IOException) when (!_overwrite && FileOutput.TryIsRegular(_path) is not null)
-        {
-            throw Failure(Errno.EEXIST, _path);
-        }
+        Errno renamed = FileOutput.TryRename(_partial, _path, _overwrite);
+        if (renamed != Errno.None) throw Failure(renamed, _path);
         _partial = null;
     }
 
@@ -73,18 +71,24 @@ internal sealed class NewFile : IDisposable
 
     private static void RequireFree(string path, bool overwrite)
     {
-        if (FileOutput.TryIsRegular(path) is not { } regular) return;
-        if (!regular) throw new PvmmapException(Errno.EEXIST, $"write {path}", hint: "that is no regular file; name one, or write to standard output");
+        Errno errno = FileOutput.TryFind(path, out bool isRegular);
+        if (errno == Errno.ENOENT) return;
+        if (errno != Errno.None) throw Failure(errno, path);
+        if (!isRegular) throw new PvmmapException(Errno.EEXIST, $"write {path}", hint: "that is no regular file; name one, or write to standard output");
         if (!overwrite) throw Failure(Errno.EEXIST, path);
     }
 
-    private static string Partial(string path) =>
-        Path.Combine(Path.GetDirectoryName(path) ?? "/", $".{Path.GetFileName(path)}.{Environment.ProcessId}.partial");
+    // Short, whatever the name, and of this one file: a process may write several.
+    private static string Partial(string path) => Path.Combine(
+        Path.GetDirectoryName(path) ?? "/", string.Create(CultureInfo.InvariantCulture, $".pvmmap.{Environment.ProcessId}.{Interlocked.Increment(ref s_count)}.partial"));
 
     private static PvmmapException Failure(Errno errno, string path) => new(errno, $"write {path}", hint: errno switch
     {
         Errno.EEXIST => "it is there already; choose another name, or have it replaced (--force)",
-        Errno.ENOENT => "there is no such folder",
+        Errno.ENOENT => Directory.Exists(Path.GetDirectoryName(path) ?? "/") ? "no files can be made there" : "there is no such folder",
+        Errno.ENOTDIR => "part of the path is no folder",
+        Errno.ENAMETOOLONG => "the name is longer than the file system takes; choose a shorter one",
+        Errno.EROFS => "the file system is mounted read-only; write elsewhere",
         Errno.EACCES or Errno.EPERM => "the caller may not write there",
         Errno.ENOSPC => "no space is left there; free some or write elsewhere",
         _ => null,

@@ -75,6 +75,7 @@ internal static partial class SystemCall
     public static int SYS_process_vm_readv => Processor.IsArm64 ? Arm64SystemCalls.SYS_process_vm_readv : X64SystemCalls.SYS_process_vm_readv;
     public static int SYS_process_vm_writev => Processor.IsArm64 ? Arm64SystemCalls.SYS_process_vm_writev : X64SystemCalls.SYS_process_vm_writev;
     public static int SYS_kcmp => Processor.IsArm64 ? Arm64SystemCalls.SYS_kcmp : X64SystemCalls.SYS_kcmp;
+    public static int SYS_renameat2 => Processor.IsArm64 ? Arm64SystemCalls.SYS_renameat2 : X64SystemCalls.SYS_renameat2;
     public static int SYS_memfd_create => Processor.IsArm64 ? Arm64SystemCalls.SYS_memfd_create : X64SystemCalls.SYS_memfd_create;
     public static int SYS_userfaultfd => Processor.IsArm64 ? Arm64SystemCalls.SYS_userfaultfd : X64SystemCalls.SYS_userfaultfd;
     public static int SYS_statx => Processor.IsArm64 ? Arm64SystemCalls.SYS_statx : X64SystemCalls.SYS_statx;

@@ -58,6 +58,7 @@ internal static class Arm64SystemCalls
     public const int SYS_process_vm_readv = 270;
     public const int SYS_process_vm_writev = 271;
     public const int SYS_kcmp = 272;
+    public const int SYS_renameat2 = 276;
     public const int SYS_memfd_create = 279;
     public const int SYS_userfaultfd = 282;
     public const int SYS_statx = 291;

@@ -59,6 +59,7 @@ internal static class X64SystemCalls
     public const int SYS_process_vm_readv = 310;
     public const int SYS_process_vm_writev = 311;
     public const int SYS_kcmp = 312;
+    public const int SYS_renameat2 = 316;
     public const int SYS_memfd_create = 319;
     public const int SYS_userfaultfd = 323;
     public const int SYS_statx = 332;

@@ -49,6 +49,7 @@ internal static class Smaps
         private Vma? _vma;
         private VmFlags _flags;
         private ulong _rss, _pss, _anonymous, _anonHugePages, _swap, _locked, _kernelPageSize;
+        private ulong _sharedClean, _sharedDirty, _privateClean, _privateDirty, _referenced, _shmemPmdMapped, _sharedHugetlb, _privateHugetlb, _swapPss;
         private int _protectionKey;
 
         /// <summary>A VMA behind the range has been seen.</summary>
@@ -78,6 +79,7 @@ internal static class Smaps
             IsDone = vma.Range.Start >= within.End;
             _flags = VmFlags.None;
             _rss = _pss = _anonymous = _anonHugePages = _swap = _locked = _kernelPageSize = 0;
+            _sharedClean = _sharedDirty = _privateClean = _privateDirty = _referenced = _shmemPmdMapped = _sharedHugetlb = _privateHugetlb = _swapPss = 0;
             _protectionKey = 0;
         }
 
@@ -94,6 +96,15 @@ internal static class Smaps
                 AnonHugePages = _anonHugePages,
                 Swap = _swap,
                 Locked = _locked,
+                SharedClean = _sharedClean,
+                SharedDirty = _sharedDirty,
+                PrivateClean = _privateClean,
+                PrivateDirty = _privateDirty,
+                Referenced = _referenced,
+                ShmemPmdMapped = _shmemPmdMapped,
+                SharedHugetlb = _sharedHugetlb,
+                PrivateHugetlb = _privateHugetlb,
+                SwapPss = _swapPss,
                 KernelPageSize = _kernelPageSize,
                 ProtectionKey = _protectionKey,
             });
@@ -109,6 +120,15 @@ internal static class Smaps
             else if (name.SequenceEqual("AnonHugePages"u8)) _anonHugePages = text.Kilobytes();
             else if (name.SequenceEqual("Swap"u8)) _swap = text.Kilobytes();
             else if (name.SequenceEqual("Locked"u8)) _locked = text.Kilobytes();
+            else if (name.SequenceEqual("Shared_Clean"u8)) _sharedClean = text.Kilobytes();
+            else if (name.SequenceEqual("Shared_Dirty"u8)) _sharedDirty = text.Kilobytes();
+            else if (name.SequenceEqual("Private_Clean"u8)) _privateClean = text.Kilobytes();
+            else if (name.SequenceEqual("Private_Dirty"u8)) _privateDirty = text.Kilobytes();
+            else if (name.SequenceEqual("Referenced"u8)) _referenced = text.Kilobytes();
+            else if (name.SequenceEqual("ShmemPmdMapped"u8)) _shmemPmdMapped = text.Kilobytes();
+            else if (name.SequenceEqual("Shared_Hugetlb"u8)) _sharedHugetlb = text.Kilobytes();
+            else if (name.SequenceEqual("Private_Hugetlb"u8)) _privateHugetlb = text.Kilobytes();
+            else if (name.SequenceEqual("SwapPss"u8)) _swapPss = text.Kilobytes();
             else if (name.SequenceEqual("KernelPageSize"u8)) _kernelPageSize = text.Kilobytes();
             else if (name.SequenceEqual("VmFlags"u8)) _flags = VmFlagsCodes.Parse(text.Rest);
             else if (name.SequenceEqual("ProtectionKey"u8)) _protectionKey = text.Int32();

@@ -21,6 +21,24 @@ internal sealed record SmapsEntry
 
     public ulong Locked { get; init; }
 
+    public ulong SharedClean { get; init; }
+
+    public ulong SharedDirty { get; init; }
+
+    public ulong PrivateClean { get; init; }
+
+    public ulong PrivateDirty { get; init; }
+
+    public ulong Referenced { get; init; }
+
+    public ulong ShmemPmdMapped { get; init; }
+
+    public ulong SharedHugetlb { get; init; }
+
+    public ulong PrivateHugetlb { get; init; }
+
+    public ulong SwapPss { get; init; }
+
     /// <summary>Bytes in a page of this VMA: more than <see cref="PageRange.PageSize"/> for hugetlb.</summary>
     public ulong KernelPageSize { get; init; }
 

@@ -35,14 +35,15 @@ public static class CoreDump
     /// Writes a file that its user alone may read. It gets its name when it is whole: whatever goes wrong, and be it a SIGKILL, no half file of
     /// that name is there.
     /// </summary>
-    /// <remarks>Where the file system has no O_TMPFILE (NFS, FAT) a SIGKILL leaves .NAME.PID.partial beside it; any other end does not.</remarks>
+    /// <remarks>Where the file system has no O_TMPFILE (NFS, FAT) a SIGKILL leaves .pvmmap.PID.NUMBER.partial beside it; any other end does not.</remarks>
     /// <param name="snapshot">What to write; it is only read.</param>
     /// <param name="path">Name of the file.</param>
     /// <param name="options">Which memory, and how to write it.</param>
     /// <param name="progress">Told after each MiB or so, on the calling thread.</param>
     /// <param name="cancellation">Ends it, without a file.</param>
     /// <exception cref="PvmmapException">
-    /// EEXIST: the name is taken, and <see cref="CoreDumpOptions.Overwrite"/> not set. ENOSPC, EDQUOT, EFBIG: no room. EAGAIN: the snapshot's
+    /// EEXIST: the name is taken, and <see cref="CoreDumpOptions.Overwrite"/> not set. ENAMETOOLONG, EROFS and the like: no file can have that name, which is
+    /// found before anything is read. ENOSPC, EDQUOT, EFBIG: no room. EAGAIN: the snapshot's
     /// keeper was killed. Others as open(2) and write(2) give them.
     /// </exception>
     public static CoreDumpResult Write(
@@ -87,16 +88,16 @@ public static class CoreDump
         ICoreSource source, Stream output, CoreDumpOptions options, IProgress<CoreDumpProgress>? progress, CancellationToken cancellation)
     {
         long begin = Stopwatch.GetTimestamp();
-        CoreFilter filter = options.Filter ?? (CoreFilter)source.Identity.CoreDumpFilter;
+        CoreFilter filter = options.Filter ?? CoreFilters.Usual((CoreFilter)source.Identity.CoreDumpFilter, source.Ranges);
         (IReadOnlyList<CoreSegment> segments, IReadOnlyList<SnapshotRange> missing) = CoreSegment.Choose(source, filter, options.IncludeDontDump);
         byte[] notes = ElfNotes.Write(source);
         var layout = new ElfCoreLayout(segments, notes.Length);
-        ulong total = segments.Aggregate(0UL, (sum, segment) => segment.Extents.Aggregate(sum, (bytes, extent) => bytes + extent.Length)), done = 0;
+        ulong total = segments.Aggregate(0UL, (sum, segment) => sum + Length(segment.Extents)), done = 0;
         cancellation.ThrowIfCancellationRequested();
 
         var to = new CoreOutput(output, cancellation);
         to.Write(0, layout.Start(notes));
-        using var reader = new MemoryReader(source, segments, layout.Loads, cancellation);
+        using var reader = new MemoryReader(source, layout.Contents, cancellation);
         foreach (CoreChunk chunk in reader.Read())
         {
             to.Write(chunk.Offset, chunk.Bytes.AsSpan(0, chunk.Length));
@@ -120,15 +121,17 @@ public static class CoreDump
         return new CoreDumpResult
         {
             CoreBytes = end,
-            MemoryBytes = done - reader.Unreadable.Aggregate(0UL, (sum, pages) => sum + pages.Length),
+            MemoryBytes = done - Length(reader.Unreadable),
             Time = Stopwatch.GetElapsedTime(begin),
             Segments = loads.Count,
             Threads = source.Threads.Count,
-            Unreadable = reader.Unreadable,
-            UnreadableAsZeros = reader.Unreadable.Count != 0 && !output.CanSeek,
+            Unreadable = RangeSet.Joined(segments.SelectMany(segment => segment.Lost).Concat(reader.Unreadable)),
+            WrittenAsZeros = output.CanSeek ? [] : [.. reader.Unreadable],
             Missing = missing,
         };
     }
+
+    private static ulong Length(IReadOnlyList<PageRange> ranges) => ranges.Aggregate(0UL, (sum, range) => sum + range.Length);
 
     /// <summary>A stream as a file with places: holes if it can be sought in, zeros if not.</summary>
     private sealed class CoreOutput

@@ -3,7 +3,10 @@ namespace Pvmmap.Snapshots;
 /// <summary>What <see cref="CoreDump"/> writes, and how.</summary>
 public sealed record CoreDumpOptions
 {
-    /// <summary>Which memory; null, the default, takes the process's own coredump_filter.</summary>
+    /// <summary>
+    /// Which memory; null, the default, takes the process's own coredump_filter, and of a .NET process <see cref="CoreFilter.MappedPrivate"/> too: debuggers
+    /// for it read the runtime's files from the core.
+    /// </summary>
     public CoreFilter? Filter { get; init; }
 
     /// <summary>Memory that the process excluded with madvise(MADV_DONTDUMP) too.</summary>

@@ -30,6 +30,12 @@ internal readonly record struct CoreLoad(PageRange Range, string Permissions, ul
     }
 }
 
+/// <summary>Memory that is in the file in one piece.</summary>
+/// <param name="Range">Its addresses.</param>
+/// <param name="Offset">Where in the file it begins.</param>
+/// <param name="Extents">What of it is to be read; the rest is zeros.</param>
+internal readonly record struct CoreContent(PageRange Range, ulong Offset, IReadOnlyList<PageRange> Extents);
+
 /// <summary>
 /// Where everything is in a core file, in the kernel's order: file header, program headers, notes, and from the next page on the memory. More program headers than
 /// e_phnum can tell are counted in a section header behind them (PN_XNUM).
@@ -41,23 +47,41 @@ internal sealed class ElfCoreLayout
 
     public ElfCoreLayout(IReadOnlyList<CoreSegment> segments, int noteBytes)
     {
-        _noteBytes = noteBytes;
-        _notesAt = FileHeaderBytes + TableBytes(segments.Count + 1);
-        ulong at = RoundUp(_notesAt + (ulong)noteBytes, PageRange.PageSize);
-        var loads = new CoreLoad[segments.Count];
-        for (int i = 0; i < loads.Length; i++)
+        var loads = new List<CoreLoad>();
+        var contents = new List<CoreContent>();
+        ulong at = 0;
+        foreach (CoreSegment segment in segments)
         {
-            loads[i] = new CoreLoad(segments[i].Range, segments[i].Mapping.Permissions, at, segments[i].FileBytes);
-            at = checked(at + segments[i].FileBytes);
+            foreach (PageRange told in segment.Told)
+            {
+                PageRange[] parts = [.. segment.Parts.Where(told.Overlaps)];
+                ulong first = parts.Length == 0 ? told.End : parts[0].Start;
+                if (first != told.Start) loads.Add(new CoreLoad(new(told.Start, first), segment.Mapping.Permissions, at, 0));
+                for (int i = 0; i < parts.Length; i++)
+                {
+                    PageRange part = parts[i];
+                    ulong end = i + 1 < parts.Length ? parts[i + 1].Start : told.End;
+                    loads.Add(new CoreLoad(new(part.Start, end), segment.Mapping.Permissions, at, part.Length));
+                    contents.Add(new CoreContent(part, at, [.. segment.Extents.Where(part.Overlaps)]));
+                    at = checked(at + part.Length);
+                }
+            }
         }
-        Loads = loads;
-        End = at;
+        _noteBytes = noteBytes;
+        _notesAt = FileHeaderBytes + TableBytes(loads.Count + 1);
+        ulong start = RoundUp(_notesAt + (ulong)noteBytes, PageRange.PageSize);
+        Loads = [.. loads.Select(load => load with { Offset = checked(load.Offset + start) })];
+        Contents = [.. contents.Select(content => content with { Offset = content.Offset + start })];
+        End = start + at;
     }
 
     private static ulong FileHeaderBytes => (ulong)Unsafe.SizeOf<Elf.FileHeader>();
 
     /// <summary>The program headers of the segments, in their order.</summary>
     public IReadOnlyList<CoreLoad> Loads { get; }
+
+    /// <summary>The memory that is in the file, in the same order.</summary>
+    public IReadOnlyList<CoreContent> Contents { get; }
 
     /// <summary>One past the last byte of memory.</summary>
     public ulong End { get; }

@@ -3,7 +3,7 @@ using System.Runtime.ExceptionServices;
 
 namespace Pvmmap.Snapshots;
 
-/// <summary>Memory of a segment on its way to the file.</summary>
+/// <summary>Memory on its way to the file.</summary>
 /// <param name="Offset">Where in the file it goes.</param>
 /// <param name="Bytes">The first <paramref name="Length"/> bytes of a buffer that goes back to the reader.</param>
 /// <param name="Length">Whole pages.</param>
@@ -11,7 +11,7 @@ namespace Pvmmap.Snapshots;
 internal readonly record struct CoreChunk(ulong Offset, byte[] Bytes, int Length, int Read);
 
 /// <summary>
-/// Reads the extents of all segments in their order, a few chunks ahead of who writes them, on a thread of its own: reading waits for memory, or for swap,
+/// Reads the extents of all memory in the file's order, a few chunks ahead of who writes them, on a thread of its own: reading waits for memory, or for swap,
 /// and writing for the disk or for a compressor.
 /// </summary>
 internal sealed class MemoryReader : IDisposable
@@ -19,8 +19,7 @@ internal sealed class MemoryReader : IDisposable
     private const int ChunkBytes = 1 << 20, Chunks = 4;
 
     private readonly ICoreSource _source;
-    private readonly IReadOnlyList<CoreSegment> _segments;
-    private readonly IReadOnlyList<CoreLoad> _loads;
+    private readonly IReadOnlyList<CoreContent> _contents;
     private readonly BlockingCollection<byte[]> _free = [];
     private readonly BlockingCollection<CoreChunk> _full = [];
     private readonly CancellationTokenSource _stop;
@@ -28,9 +27,9 @@ internal sealed class MemoryReader : IDisposable
     private readonly Thread _thread;
     private Exception? _failure;
 
-    public MemoryReader(ICoreSource source, IReadOnlyList<CoreSegment> segments, IReadOnlyList<CoreLoad> loads, CancellationToken cancellation)
+    public MemoryReader(ICoreSource source, IReadOnlyList<CoreContent> contents, CancellationToken cancellation)
     {
-        (_source, _segments, _loads) = (source, segments, loads);
+        (_source, _contents) = (source, contents);
         for (int i = 0; i < Chunks; i++) GiveBack(new CoreChunk(0, new byte[ChunkBytes], 0, 0));
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         _thread = new Thread(Run) { IsBackground = true, Name = "core reader" };
@@ -65,7 +64,7 @@ internal sealed class MemoryReader : IDisposable
     {
         try
         {
-            for (int i = 0; i < _segments.Count; i++) Read(_segments[i], _loads[i].Offset);
+            foreach (CoreContent content in _contents) Read(content);
         }
         catch (OperationCanceledException)
         {
@@ -83,7 +82,7 @@ internal sealed class MemoryReader : IDisposable
         }
     }
 
-    private void Read(CoreSegment segment, ulong offset)
+    private void Read(CoreContent content)
     {
         byte[]? bytes = null;
         PageRange window = default;
@@ -91,11 +90,11 @@ internal sealed class MemoryReader : IDisposable
 
         void Send()
         {
-            if (bytes is not null) _full.Add(new CoreChunk(offset + (window.Start - segment.Range.Start), bytes, (int)window.Length, read), _stop.Token);
+            if (bytes is not null) _full.Add(new CoreChunk(content.Offset + (window.Start - content.Range.Start), bytes, (int)window.Length, read), _stop.Token);
             bytes = null;
         }
 
-        foreach (PageRange extent in segment.Extents)
+        foreach (PageRange extent in content.Extents)
         {
             for (ulong at = extent.Start; at < extent.End;)
             {

@@ -6,7 +6,8 @@ namespace Pvmmap.Snapshots;
 /// <param name="Vma">As maps showed it while the process stood still.</param>
 /// <param name="Flags">Of smaps, shortly before; nothing for a mapping that is newer.</param>
 /// <param name="Codes">The same as smaps writes them.</param>
-internal sealed record SnapshotArea(Vma Vma, VmFlags Flags, string Codes)
+/// <param name="Usage">Of smaps too; null for a mapping that is newer.</param>
+internal sealed record SnapshotArea(Vma Vma, VmFlags Flags, string Codes, SnapshotUsage? Usage = null)
 {
     private const VmFlags Device = VmFlags.Io | VmFlags.PfnMap | VmFlags.MixedMap;
 
@@ -23,6 +24,10 @@ internal sealed record SnapshotArea(Vma Vma, VmFlags Flags, string Codes)
     /// <summary>Shared memory that the process, or whoever shares it, may change.</summary>
     public bool IsWritableShared => Vma.Shared && (Vma.Protection.HasFlag(Protection.Write) || Codes.Length == 0 || Flags.HasFlag(VmFlags.MayWrite));
 
+    /// <summary>Shared memory that is to be copied.</summary>
+    public bool IsTakenShared(SnapshotOptions options) => IsWritableShared && Refusal is null && options.SharedMemory
+        && (CoreFilters.OfShared(Codes, Vma.IsFileBacked, Vma.Name) & options.SharedKinds) != 0 && (options.SharedDontDump || !CoreFilters.Has(Codes, "dd"));
+
     /// <summary>A userfaultfd may be registered there.</summary>
     public bool MayBeGuarded => (Flags & (Device | VmFlags.Droppable | VmFlags.ShadowStack)) == 0 && !Vma.IsSpecial;
 
@@ -35,7 +40,7 @@ internal sealed record SnapshotArea(Vma Vma, VmFlags Flags, string Codes)
         : IsGuarded ? "it is registered with a userfaultfd that is not ours: its missing pages are somebody else's to deliver"
         : null;
 
-    /// <summary>Joins the lines of maps with the flags that smaps showed shortly before.</summary>
+    /// <summary>Joins the lines of maps with what smaps showed shortly before.</summary>
     public static List<SnapshotArea> Join(List<Vma> vmas, IReadOnlyList<SmapsEntry> entries)
     {
         List<SnapshotArea> areas = new(vmas.Count);
@@ -45,14 +50,16 @@ internal sealed record SnapshotArea(Vma Vma, VmFlags Flags, string Codes)
             while (next < entries.Count && entries[next].Vma.Range.End <= vma.Range.Start) next++;
             VmFlags flags = VmFlags.None;
             string codes = "";
+            SnapshotUsage? usage = null;
             for (int i = next; i < entries.Count && entries[i].Vma.Range.Start < vma.Range.End; i++)
             {
                 // Something else has been mapped there since.
                 if (entries[i].Vma.Inode != vma.Inode || entries[i].Vma.Shared != vma.Shared) continue;
                 flags |= entries[i].Flags;
                 codes = VmFlagsCodes.Format(flags);
+                usage = (usage ?? new SnapshotUsage()).With(entries[i]);
             }
-            areas.Add(new SnapshotArea(vma, flags, codes));
+            areas.Add(new SnapshotArea(vma, flags, codes, usage));
         }
         return areas;
     }
@@ -77,6 +84,7 @@ internal sealed record SnapshotArea(Vma Vma, VmFlags Flags, string Codes)
             Inode = Vma.Inode,
             Name = Vma.Name,
             Flags = Codes,
+            Usage = Usage,
             Content = refusal is not null ? SnapshotContent.Absent : copied || !Vma.IsFileBacked ? SnapshotContent.Taken : SnapshotContent.File,
             Reason = refusal,
         };

@@ -92,20 +92,27 @@ internal sealed class SnapshotCapture
                 strange = guarded;
                 continue;
             }
-            OpenObjects(entries);
+            using (SnapshotStash estimate = new(Pid)) Plan(SnapshotArea.Join([.. entries.Select(entry => entry.Vma)], entries), estimate);
             if (TryTake(entries) is { } taken) return taken;
             Duplication.CompleteFillsInto(Pid, null);
         }
         throw new PvmmapException(Errno.EAGAIN, "take a snapshot", Pid, hint: "the process keeps registering memory with a userfaultfd");
     }
 
-    // Before the stop; what is mapped between now and then is opened in it.
-    private void OpenObjects(List<SmapsEntry> entries)
+    /// <summary>Opens shared memory and looks for its content; EFBIG if it is more than may be copied: before the stop, and in it before the fork for what is there then.</summary>
+    private void Plan(List<SnapshotArea> areas, SnapshotStash stash)
     {
-        if (!options.SharedMemory) return;
-        foreach (SmapsEntry entry in entries)
+        ulong shared = 0;
+        foreach (SnapshotArea area in areas.Where(area => area.IsTakenShared(options) && IsWanted(area.Range)))
         {
-            if (new SnapshotArea(entry.Vma, entry.Flags, " ") is { IsWritableShared: true, Refusal: null } && IsWanted(entry.Vma.Range)) ObjectOf(entry.Vma);
+            FileDescriptor? file = ObjectOf(area.Vma);
+            foreach (PageRange part in WantedOf(area.Range))
+            {
+                shared += stash.Plan(area.Vma, part, file);
+                if (shared <= options.MaximumSharedBytes) continue;
+                throw new PvmmapException(Errno.EFBIG, "take a snapshot", Pid, part, string.Create(CultureInfo.InvariantCulture,
+                    $"there are more than {options.MaximumSharedBytes} bytes of shared memory, which is copied while the process stands still; allow more (--max-shared), or take fewer kinds of it (--filter)"));
+            }
         }
     }
 
@@ -140,6 +147,7 @@ internal sealed class SnapshotCapture
         List<ThreadRegisters> registers = stopped.ReadThreads();
         List<SnapshotArea> areas = [.. SnapshotArea.Join(Without(Maps.Read(Pid), stopped.OwnPages), entries).Where(area => IsWanted(area.Range))];
         if (IsGuarded(stopped, areas)) return null;
+        Plan(areas, stash);
         Step.Reached(CallStep.RangeProbed);
         List<SnapshotArea> lifted = [.. areas.Where(area => (area.Flags & SourcePlan.WithheldFromFork) != 0 && area.Refusal is null && !area.Flags.HasFlag(VmFlags.Droppable) &&
             (area.IsPrivateFile || (area.IsAnonymous && area.Range.Length > WorthLifting))).OrderByDescending(area => area.Range.Length).Take(MostLifted)];
@@ -156,7 +164,7 @@ internal sealed class SnapshotCapture
         List<SnapshotArea> copied = [.. Copied(areas, child.Tid)];
         using (FileDescriptor pagemap = Files.Open(string.Create(CultureInfo.InvariantCulture, $"/proc/{Pid}/pagemap"), Files.O_RDONLY))
         {
-            foreach (SnapshotArea area in copied) stash.Take(area, WantedOf(area.Range), area.Vma.Shared ? ObjectOf(area.Vma) : null, pagemap, options.MaximumSharedBytes);
+            foreach (SnapshotArea area in copied) stash.Take(area, WantedOf(area.Range), area.Vma.Shared ? ObjectOf(area.Vma) : null, pagemap);
         }
         List<SnapshotThread> threads = [.. registers.Select(Describe)];
         PageRange own = stopped.OwnPages;
@@ -248,7 +256,7 @@ internal sealed class SnapshotCapture
             while (next < there.Count && there[next].Range.End <= area.Range.Start) next++;
             if (area.Vma.Shared)
             {
-                if (area.IsWritableShared && options.SharedMemory) yield return area;
+                if (area.IsTakenShared(options)) yield return area;
             }
             else if (area.IsPrivateHugePages || !Covers(there, next, area.Range) || (area.IsAnonymous && IsWiped(area.Range, original, forked)))
             {
@@ -289,7 +297,7 @@ internal sealed class SnapshotCapture
     }
 
     private static SnapshotRange Describe(SnapshotArea area, PageRange range, bool copied) =>
-        area.Describe(range, copied, area.Refusal ?? (area.IsWritableShared && !copied ? "shared memory was left out (SnapshotOptions.SharedMemory)" : null));
+        area.Describe(range, copied, area.Refusal ?? (area.IsWritableShared && !copied ? "shared memory of its kind was left out (SnapshotOptions.SharedMemory, SharedKinds)" : null));
 
     private SnapshotThread Describe(ThreadRegisters thread)
     {
@@ -339,8 +347,7 @@ internal sealed class SnapshotCapture
             Name = stat.Name,
             Executable = Files.TryReadLink(string.Create(CultureInfo.InvariantCulture, $"/proc/{like}/exe")) ?? "",
             CommandLine = Arguments(Files.TryReadText(string.Create(CultureInfo.InvariantCulture, $"/proc/{like}/cmdline")) ?? ""),
-            CoreDumpFilter = uint.TryParse(Files.TryReadText(string.Create(CultureInfo.InvariantCulture, $"/proc/{like}/coredump_filter")), NumberStyles.HexNumber,
-                CultureInfo.InvariantCulture, out uint filter) ? filter : SnapshotIdentity.DefaultCoreDumpFilter,
+            CoreDumpFilter = (uint)CoreFilters.Of(like),
         };
     }
 

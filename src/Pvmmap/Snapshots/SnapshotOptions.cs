@@ -12,6 +12,18 @@ public sealed record SnapshotOptions
     /// </summary>
     public bool SharedMemory { get; init; } = true;
 
-    /// <summary>Bytes of shared memory with content up to which it is copied; more is EFBIG, before anything is stopped for long. 1 GiB if not set.</summary>
+    /// <summary>
+    /// Which kinds of shared memory are taken, in the bits of core(5); those of private memory do not count. All if not set. For a core dump those that
+    /// will be in it are enough: the others cost the process a longer stop.
+    /// </summary>
+    public CoreFilter SharedKinds { get; init; } = CoreFilter.All;
+
+    /// <summary>Whether shared memory is taken that the process excludes from core dumps with madvise(MADV_DONTDUMP).</summary>
+    public bool SharedDontDump { get; init; } = true;
+
+    /// <summary>
+    /// Bytes of shared memory with content up to which it is copied; more is EFBIG, before the process is stopped, or before anything is copied if it comes
+    /// to so much meanwhile. 1 GiB if not set.
+    /// </summary>
     public ulong MaximumSharedBytes { get; init; } = 1UL << 30;
 }

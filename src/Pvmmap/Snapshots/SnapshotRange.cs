@@ -24,8 +24,13 @@ public sealed record SnapshotRange
     /// <summary>Path or bracketed name as maps has it, " (deleted)" included; empty if there is none.</summary>
     public string Name { get; init; } = "";
 
-    /// <summary>The two-letter codes of the line VmFlags in smaps: "rd wr mr mw me ac".</summary>
+    /// <summary>The two-letter codes of the line VmFlags in smaps, shortly before the stop: "rd wr mr mw me ac". Empty for a mapping that is newer.</summary>
     public string Flags { get; init; } = "";
+
+    /// <summary>
+    /// The other figures of smaps, shortly before the stop; null for a mapping that is newer, and in a snapshot of the own process.
+    /// </summary>
+    public SnapshotUsage? Usage { get; init; }
 
     /// <summary>Where the bytes are.</summary>
     public SnapshotContent Content { get; init; }

@@ -14,29 +14,23 @@ internal sealed unsafe class SnapshotStash(int pid) : IDisposable
     private readonly List<(PageRange Range, ulong At)> pieces = [];
     private readonly List<(ulong Start, ulong Length)> rooms = [];
     private readonly List<PageRange> unreadable = [];
-    private ulong shared;
+    private readonly Dictionary<PageRange, List<PageRange>> planned = [];
 
     /// <summary>Pages that could not be read.</summary>
     public IReadOnlyList<PageRange> Unreadable => unreadable;
 
-    /// <summary>Copies what a mapping has in it.</summary>
+    /// <summary>Copies what a mapping has in it; of a shared one what has been planned.</summary>
     /// <param name="area">The mapping.</param>
     /// <param name="parts">What is wanted of it.</param>
     /// <param name="file">Of shared memory: the object, so that what nobody has touched is not touched now; null if it cannot be opened.</param>
     /// <param name="pagemap">The process's.</param>
-    /// <param name="most">Bytes of shared memory that may be copied in all; EFBIG if it would be more.</param>
-    public void Take(SnapshotArea area, IEnumerable<PageRange> parts, FileDescriptor? file, FileDescriptor pagemap, ulong most)
+    public void Take(SnapshotArea area, IEnumerable<PageRange> parts, FileDescriptor? file, FileDescriptor pagemap)
     {
         foreach (PageRange part in parts)
         {
-            List<PageRange> content = area.Vma.Shared ? InObject(area.Vma, part, file) : area.IsPrivateFile ? [part] : InPages(part, pagemap, filesToo: area.IsPrivateHugePages);
+            List<PageRange> content = area.Vma.Shared ? planned[part] : area.IsPrivateFile ? [part] : InPages(part, pagemap, filesToo: area.IsPrivateHugePages);
             ulong length = content.Aggregate(0UL, (sum, run) => sum + run.Length);
             if (length == 0) continue;
-            if (area.Vma.Shared && (shared += length) > most)
-            {
-                throw new PvmmapException(Errno.EFBIG, "take a snapshot", pid, part,
-                    $"there are more than {most} bytes of shared memory, which is copied while the process stands still; allow more, or leave shared memory out");
-            }
             ulong room = (ulong)Memory.Map(0, length, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_NORESERVE)
                 .OrThrow("take a snapshot", pid, part);
             rooms.Add((room, length));
@@ -46,6 +40,18 @@ internal sealed unsafe class SnapshotStash(int pid) : IDisposable
                 room += run.Length;
             }
         }
+    }
+
+    /// <summary>Finds out what <see cref="Take"/> is to copy of a shared mapping.</summary>
+    /// <param name="vma">The mapping.</param>
+    /// <param name="part">What is wanted of it.</param>
+    /// <param name="file">The object; null if it cannot be opened.</param>
+    /// <returns>Bytes.</returns>
+    public ulong Plan(Vma vma, PageRange part, FileDescriptor? file)
+    {
+        List<PageRange> content = InObject(vma, part, file);
+        planned[part] = content;
+        return content.Aggregate(0UL, (sum, run) => sum + run.Length);
     }
 
     /// <summary>Writes it to where it was, in a process that has room there.</summary>

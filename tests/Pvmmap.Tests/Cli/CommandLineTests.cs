@@ -21,6 +21,8 @@ public sealed class CommandLineTests
     [InlineData("snapshot 1 -o core --range 0x1000+4K --range 7f3c10000000-7f3c14000000 --compress none")]
     [InlineData("snapshot 1 --keep --range 0x1000+4K --json")]
     [InlineData("snapshot 1 -o - --release")]
+    [InlineData("snapshot 1 -o core --max-shared 4G")]
+    [InlineData("heap 123 --max-shared 4G")]
     [InlineData("ps --json")]
     [InlineData("doctor")]
     [InlineData("doctor --from 1 --to 2")]
@@ -52,6 +54,8 @@ public sealed class CommandLineTests
     [InlineData("snapshot 1 --keep --compress gzip", "snapshot: --compress and --force are of a file; name it with -o")]
     [InlineData("snapshot 1 -o core --keep --release", "snapshot: --keep contradicts --release; choose one of them")]
     [InlineData("snapshot 1 --release --range 0x1000+4K", "snapshot: --release ends the whole snapshot; leave out --range")]
+    [InlineData("snapshot 1 --release --max-shared 4G", "snapshot: --release takes no snapshot; leave out --max-shared")]
+    [InlineData("snapshot 1 -o core --max-shared 0", "snapshot: --max-shared: the size '0' is zero; give at least 1 byte")]
     [InlineData("snapshot -o core", "see 'pvmmap snapshot --help'")]
     [InlineData("snapshot x -o core", "snapshot: PID: 'x' is not a process id; write a positive decimal number")]
     [InlineData("snapshot 1 -o core --compress rar", "snapshot: --compress: 'rar' is not known; write gzip, zstd or none")]
@@ -75,6 +79,14 @@ public sealed class CommandLineTests
         string message = Program.DescribeUsage(parsed);
         Assert.Contains(expected, message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', message);
+    }
+
+    [Fact]
+    public void A_file_has_a_name()
+    {
+        ParseResult parsed = Program.Build().Parse(["snapshot", "1", "-o", ""]);
+        Assert.IsType<ParseErrorAction>(parsed.Action, exactMatch: false);
+        Assert.Equal("snapshot: --output: the name is empty; name a file, or write - for standard output", Program.DescribeUsage(parsed));
     }
 
     [Fact]

@@ -75,6 +75,9 @@ public class SmapsTests
                 AnonHugePages = 256 << 10,
                 Swap = 96 << 10,
                 Locked = 12 << 10,
+                SharedDirty = 520 << 10,
+                Referenced = 516 << 10,
+                SwapPss = 48 << 10,
                 KernelPageSize = 4096,
                 ProtectionKey = 3,
             },
@@ -119,7 +122,7 @@ public class SmapsTests
     };
 
     private static readonly Gen<SmapsEntry> s_entry =
-        Gen.Select(Gens.Vma, Gen.ULong[0, 1UL << 40].Array[7], Gen.Int[0, 15], Gen.ULong).Select((vma, kilobytes, key, flags) => new SmapsEntry
+        Gen.Select(Gens.Vma, Gen.ULong[0, 1UL << 40].Array[16], Gen.Int[0, 15], Gen.ULong).Select((vma, kilobytes, key, flags) => new SmapsEntry
         {
             Vma = vma,
             Rss = kilobytes[0] << 10,
@@ -129,6 +132,15 @@ public class SmapsTests
             Swap = kilobytes[4] << 10,
             Locked = kilobytes[5] << 10,
             KernelPageSize = kilobytes[6] << 10,
+            SharedClean = kilobytes[7] << 10,
+            SharedDirty = kilobytes[8] << 10,
+            PrivateClean = kilobytes[9] << 10,
+            PrivateDirty = kilobytes[10] << 10,
+            Referenced = kilobytes[11] << 10,
+            ShmemPmdMapped = kilobytes[12] << 10,
+            SharedHugetlb = kilobytes[13] << 10,
+            PrivateHugetlb = kilobytes[14] << 10,
+            SwapPss = kilobytes[15] << 10,
             ProtectionKey = key,
             Flags = (VmFlags)flags & s_codes.Keys.Aggregate((a, b) => a | b),
         });
@@ -145,7 +157,15 @@ public class SmapsTests
             Anonymous:      {entry.Anonymous >> 10,8} kB
             AnonHugePages:  {entry.AnonHugePages >> 10,8} kB
             Swap:           {entry.Swap >> 10,8} kB
-            SwapPss:               7 kB
+            Shared_Clean:   {entry.SharedClean >> 10,8} kB
+            Shared_Dirty:   {entry.SharedDirty >> 10,8} kB
+            Private_Clean:  {entry.PrivateClean >> 10,8} kB
+            Private_Dirty:  {entry.PrivateDirty >> 10,8} kB
+            Referenced:     {entry.Referenced >> 10,8} kB
+            ShmemPmdMapped: {entry.ShmemPmdMapped >> 10,8} kB
+            Shared_Hugetlb: {entry.SharedHugetlb >> 10,8} kB
+            Private_Hugetlb:{entry.PrivateHugetlb >> 10,8} kB
+            SwapPss:        {entry.SwapPss >> 10,8} kB
             Locked:         {entry.Locked >> 10,8} kB
             THPeligible:           1
             ProtectionKey:  {entry.ProtectionKey,8}

@@ -128,6 +128,116 @@ public sealed class CoreDumpTests
         Assert.Equal(5 * Page, result.MemoryBytes);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void What_lies_behind_the_end_of_a_mapped_file_is_known_before_the_headers_are_out(bool isFile)
+    {
+        var source = new FakeCoreSource { Identity = new() { ProcessId = 4711, CoreDumpFilter = (uint)CoreFilter.All } };
+        source.Map(At, 600, "r--p", "/var/lib/short", 7, "rd mr mw me", SnapshotContent.File);
+        source.Poison(At + 3 * Page, 597);
+        source.Map(At + 600 * Page, 8, "r--s", "/var/lib/empty", 8, "rd sh mr me ms", SnapshotContent.File);
+        source.Poison(At + 600 * Page, 8);
+        source.Map(At + 700 * Page, 4, "rw-s", "/dev/shm/cut", 9, "rd wr sh mr mw me ms");
+        source.Fill(At + 700 * Page);
+        source.Lose(At + 701 * Page, 3);
+        (CoreFile core, CoreDumpResult result) = Dump(source, isFile);
+        Assert.Equal([new(At + 3 * Page, At + 608 * Page), new PageRange(At + 701 * Page, At + 704 * Page)], result.Unreadable);
+        Assert.False(result.UnreadableAsZeros);
+        Assert.Equal([(At, 3 * Page, 3 * Page), (At + 700 * Page, Page, Page)], core.Loads.Select(load => (load.Address, load.FileBytes, load.MemoryBytes)));
+        Assert.Equal(4 * Page, result.MemoryBytes);
+        Assert.Equal(FakeCoreSource.Content(At + 2 * Page)[8..], core.Read(At + 2 * Page, (int)Page)![8..]);
+        Assert.InRange(source.Reads, 1, 700); // not page by page, and again
+    }
+
+    /// <summary>A page that is lost in the middle of a file is not the file's end.</summary>
+    [Theory]
+    [InlineData(49, 1)]
+    [InlineData(30, 40)]
+    public void A_poisoned_page_of_a_file_hides_none_behind_it(ulong first, ulong count)
+    {
+        var source = new FakeCoreSource { Identity = new() { ProcessId = 4711, CoreDumpFilter = (uint)CoreFilter.All } };
+        source.Map(At, 100, "r--p", "/var/lib/long", 7, "rd mr mw me", SnapshotContent.File);
+        source.Poison(At + first * Page, count);
+        source.Poison(At + 99 * Page);
+        (CoreFile core, CoreDumpResult result) = Dump(source);
+        Assert.Equal([new(At + first * Page, At + (first + count) * Page), new PageRange(At + 99 * Page, At + 100 * Page)], result.Unreadable);
+        for (ulong page = 0; page < 100; page++)
+            Assert.Equal(result.Unreadable.Any(lost => lost.Start <= At + page * Page && At + page * Page < lost.End), core.Read(At + page * Page, 1) is null);
+    }
+
+    [Fact]
+    public void A_page_of_a_file_that_the_process_may_not_touch_is_told_of_only()
+    {
+        var source = new FakeCoreSource { Identity = new() { ProcessId = 4711, CoreDumpFilter = (uint)CoreFilter.All } };
+        source.Map(At, 1, "---p", "/memfd:dotnet_ipc_created (deleted)", 7, "mr mw me", SnapshotContent.File); // of length 0
+        source.Poison(At);
+        source.Map(At + Page, 2, "---p", "/usr/lib/hidden.so", 8, "mr mw me", SnapshotContent.File);
+        source.Fill(At + Page);
+        using var pipe = new Pipe();
+        CoreDumpResult result = CoreDump.Write(source, pipe, new(), null, Cancel);
+        Assert.Empty(result.Unreadable);
+        var core = new CoreFile(pipe.Bytes);
+        Assert.Equal([(At, 0UL, Page), (At + Page, 2 * Page, 2 * Page)], core.Loads.Select(load => (load.Address, load.FileBytes, load.MemoryBytes)));
+        Assert.Equal(FakeCoreSource.Content(At + Page), core.Read(At + Page, (int)Page));
+    }
+
+    [Fact]
+    public void Much_untouched_memory_takes_no_room_in_the_file()
+    {
+        const ulong Gap = 1UL << 30, Whole = 20UL << 40;
+        var source = new FakeCoreSource();
+        source.Map(At, Whole / Page);
+        source.Fill(At + Page);
+        source.Fill(At + Gap / 2, 2);
+        source.Fill(At + Gap * 3, 3);
+        source.Map(At + Whole, Gap / Page); // not a page touched
+        source.Map(At + Whole + Gap, 4);
+        source.Fill(At + Whole + Gap, 4);
+        string path = NewName();
+        CoreDumpResult result = CoreDump.Write(source, path, new(), null, Cancel);
+        Assert.InRange(result.CoreBytes, Gap / 2, Gap);
+        Assert.Equal(10 * Page, result.MemoryBytes);
+        using FileStream file = File.OpenRead(path);
+        byte[] start = new byte[Page];
+        file.ReadExactly(start);
+        CoreFile core = CoreFile.Headed(start);
+        Assert.Equal(
+            [
+                (At, Gap / 2 + 2 * Page, Gap * 3), (At + Gap * 3, 3 * Page, Whole - Gap * 3), (At + Whole, 0, Gap), (At + Whole + Gap, 4 * Page, 4 * Page),
+            ],
+            core.Loads.Select(load => (load.Address, load.FileBytes, load.MemoryBytes)));
+        Assert.Equal(core.Loads.Count(), result.Segments);
+        byte[] page = new byte[Page];
+        foreach (ulong at in (ulong[])[At + Page, At + Gap / 2 + Page, At + Gap * 3 + 2 * Page, At + Whole + Gap + 3 * Page])
+        {
+            CoreFile.Header load = core.Loads.Single(load => load.Address <= at && at < load.Address + load.FileBytes);
+            file.Position = (long)(load.Offset + at - load.Address);
+            file.ReadExactly(page);
+            Assert.Equal(FakeCoreSource.Content(at), page);
+        }
+        File.Delete(path);
+    }
+
+    /// <summary>The runtime's library for debuggers reads the runtime's own text and tables.</summary>
+    [Theory]
+    [InlineData("/usr/lib/dotnet/shared/Microsoft.NETCore.App/10.0.0/libcoreclr.so", 0x33, true)]
+    [InlineData("/usr/lib/dotnet/shared/Microsoft.NETCore.App/10.0.0/libcoreclr.so (deleted)", 0x1, true)]
+    [InlineData("/memfd:doublemapper (deleted)", 0x33, true)] // a single-file app
+    [InlineData("/usr/lib/libcoreclr.so.txt", 0x33, false)]
+    [InlineData("/usr/lib/libc.so.6", 0x33, false)]
+    public void Of_a_dotnet_process_the_files_that_it_runs_are_dumped_too(string name, uint filter, bool expected)
+    {
+        var source = new FakeCoreSource { Identity = new() { ProcessId = 4711, CoreDumpFilter = filter } };
+        source.Map(At, 4, "r-xp", "/usr/bin/app", 7, "rd ex mr mw me", SnapshotContent.File);
+        source.Map(At + 8 * Page, 1, "r--p", name, 8, "rd mr mw me", SnapshotContent.File);
+        Assert.Equal(expected, Dump(source).Core.Read(At + 2 * Page, 1) is not null);
+        // what was asked for is what is there
+        using var stream = new MemoryStream();
+        CoreDump.Write(source, stream, new() { Filter = CoreFilter.AnonymousPrivate }, null, Cancel);
+        Assert.Null(new CoreFile(stream.ToArray()).Read(At + 2 * Page, 1));
+    }
+
     [Fact]
     public void In_a_pipe_the_result_tells_of_them()
     {
@@ -255,6 +365,60 @@ public sealed class CoreDumpTests
     }
 
     [Fact]
+    public void A_name_that_no_file_can_have_is_refused_before_anything_is_written()
+    {
+        var source = new FakeCoreSource();
+        foreach (bool force in (bool[])[true, false])
+        {
+            string path = Path.Combine(Path.GetDirectoryName(NewName())!, new string('n', 256));
+            var e = Assert.Throws<PvmmapException>(() => CoreDump.Write(source, path, new() { Overwrite = force }, null, Cancel));
+            Assert.Equal((Errno.ENAMETOOLONG, $"write {path}: ENAMETOOLONG: the name is longer than the file system takes; choose a shorter one"), (e.Errno, e.Message));
+        }
+        Assert.Equal(0, source.Reads);
+        string file = NewName();
+        File.WriteAllText(file, "a file");
+        Assert.Equal($"write {file}/core: ENOTDIR: part of the path is no folder", Assert.Throws<PvmmapException>(() => CoreDump.Write(source, $"{file}/core", new(), null, Cancel)).Message);
+    }
+
+    /// <summary>While it is written it has a short name of its own.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void The_longest_name_that_a_file_can_have_is_written_and_replaced(bool unnamed)
+    {
+        string path = Path.Combine(Path.GetDirectoryName(NewName())!, new string('n', 255));
+        CoreDump.Write(Sparse(), path, new(), null, Cancel, unnamed);
+        CoreDump.Write(Sparse(), path, new() { Overwrite = true }, null, Cancel, unnamed);
+        Assert.Equal([Path.GetFileName(path)], Beside(path));
+    }
+
+    /// <summary>Two cores written at once into one folder.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Files_of_one_process_do_not_get_in_each_others_way(bool unnamed)
+    {
+        string path = NewName(), other = path + "2";
+        bool nested = false;
+        void Write()
+        {
+            if (nested) return;
+            nested = true;
+            CoreDump.Write(Sparse(), other, new() { Overwrite = true }, null, Cancel, unnamed);
+        }
+        CoreDump.Write(Sparse(), path, new() { Overwrite = true }, new Act(Write), Cancel, unnamed);
+        Assert.Equal(File.ReadAllBytes(path), File.ReadAllBytes(other));
+        Assert.Equal(["core", "core2"], Beside(path).Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public void Where_no_files_can_be_made_that_is_said()
+    {
+        var e = Assert.Throws<PvmmapException>(() => CoreDump.Write(Sparse(), "/proc/core", new(), null, Cancel));
+        Assert.Equal("write /proc/core: ENOENT: no files can be made there", e.Message);
+    }
+
+    [Fact]
     public void It_can_be_encoded_on_the_way()
     {
         string path = NewName();
@@ -281,11 +445,11 @@ public sealed class CoreDumpTests
         return source;
     }
 
-    private static (CoreFile Core, CoreDumpResult Result) Dump(FakeCoreSource source)
+    private static (CoreFile Core, CoreDumpResult Result) Dump(FakeCoreSource source, bool isFile = true)
     {
-        using var stream = new MemoryStream();
+        using MemoryStream stream = isFile ? new MemoryStream() : new Pipe();
         CoreDumpResult result = CoreDump.Write(source, stream, new(), null, Cancel);
-        Assert.Equal(result.CoreBytes, (ulong)stream.Length);
+        Assert.Equal(result.CoreBytes, (ulong)stream.ToArray().Length);
         return (new CoreFile(stream.ToArray()), result);
     }
 

@@ -9,6 +9,11 @@ internal sealed class CoreFile
     private readonly byte[] _bytes;
 
     public CoreFile(byte[] bytes)
+        : this(bytes, hasNotes: true)
+    {
+    }
+
+    private CoreFile(byte[] bytes, bool hasNotes)
     {
         _bytes = bytes;
         ReadOnlySpan<byte> span = bytes;
@@ -24,6 +29,7 @@ internal sealed class CoreFile
                 BinaryPrimitives.ReadUInt32LittleEndian(at), BinaryPrimitives.ReadUInt32LittleEndian(at[4..]), BinaryPrimitives.ReadUInt64LittleEndian(at[8..]),
                 BinaryPrimitives.ReadUInt64LittleEndian(at[16..]), BinaryPrimitives.ReadUInt64LittleEndian(at[32..]), BinaryPrimitives.ReadUInt64LittleEndian(at[40..])));
         }
+        if (!hasNotes) return;
         Header notes = Headers[0];
         for (int at = (int)notes.Offset, end = at + (int)notes.FileBytes; at < end;)
         {
@@ -34,6 +40,9 @@ internal sealed class CoreFile
             at = from + (content + 3) / 4 * 4;
         }
     }
+
+    /// <summary>Its program headers, of a file of which only the beginning is there.</summary>
+    public static CoreFile Headed(byte[] start) => new(start, hasNotes: false);
 
     public ulong ProgramHeaderOffset { get; }
 

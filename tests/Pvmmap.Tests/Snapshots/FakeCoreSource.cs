@@ -100,7 +100,7 @@ internal sealed class FakeCoreSource : ICoreSource
     public IEnumerable<PageRange> Populated(PageRange range)
     {
         PageRange? run = null;
-        foreach (ulong page in _pages.Keys.Union(_unreadable).Where(page => range.Start <= page && page < range.End).Order())
+        foreach (ulong page in _pages.Keys.Union(_unreadable.Where(IsInMemory)).Where(page => range.Start <= page && page < range.End).Order())
         {
             if (run is { } r && r.End == page) run = new(r.Start, page + Page);
             else
@@ -111,6 +111,9 @@ internal sealed class FakeCoreSource : ICoreSource
         }
         if (run is { } last) yield return last;
     }
+
+    // A page of a file that cannot be read is in nobody's memory.
+    private bool IsInMemory(ulong page) => !_ranges.Exists(range => range.Content == SnapshotContent.File && range.Range.Contains(new(page, page + Page)));
 
     /// <summary>What the files hold: each page an ELF header and its address.</summary>
     private static byte[] FileContent(ulong page)
