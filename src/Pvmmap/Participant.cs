@@ -11,6 +11,9 @@ internal sealed class Participant : IDisposable
     /// <summary>A note: why a copy from a process under seccomp is no lazy one.</summary>
     public const string FilteredSource = "the source is under a seccomp filter that the holder would inherit, so the content was copied before the call returned";
 
+    private const string LeaderHasEnded = "its main thread has ended (pthread_exit) and other threads of it have not: what /proc shows of a process, its memory "
+        + "included, is its main thread's; nothing can be taken of it or brought into it";
+
     private readonly string role;
     private readonly ProcessStatus status;
 
@@ -47,6 +50,7 @@ internal sealed class Participant : IDisposable
         {
             ProcessStatus status = ReadStatus(pid, role, pidfd);
             if (status.IsKernelThread) throw new PvmmapException(Errno.EINVAL, $"find the {role}", pid, hint: "it is a kernel thread: it has no memory of its own");
+            if (status is { State: 'Z', Threads: > 1 }) throw new PvmmapException(Errno.ESRCH, $"find the {role}", pid, hint: LeaderHasEnded);
             if (status.State is 'Z' or 'X') throw new PvmmapException(Errno.ESRCH, $"find the {role}", pid, hint: "it is exiting");
             return new Participant(pid, role, status, pidfd);
         }
