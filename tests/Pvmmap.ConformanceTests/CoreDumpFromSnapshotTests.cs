@@ -275,6 +275,135 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         all.AssertContent(hidden, MiB, 2);
     }
 
+    /// <summary>Only what the core will hold is copied while the process stands still, and counts.</summary>
+    [Fact]
+    public void Shared_memory_that_the_filter_leaves_out_is_not_copied()
+    {
+        Puppet puppet = NewPuppet();
+        string path = NewName();
+        File.WriteAllBytes(path, new byte[8 * MiB]);
+        ulong file = puppet.Map(8 * MiB, Prot.ReadWrite, MapFlags.Shared, fd: puppet.OpenFile(path)), hidden = puppet.Map(8 * MiB, Prot.ReadWrite, MapFlags.Shared),
+            ring = puppet.Map(MiB, Prot.ReadWrite, MapFlags.Shared);
+        puppet.Fill(file, 8 * MiB, 1);
+        puppet.Fill(hidden, 8 * MiB, 2);
+        puppet.Fill(ring, MiB, 3);
+        puppet.Must(puppet.Advise(hidden, 8 * MiB, Madv.DontDump), "madvise");
+
+        string core = NewName();
+        Succeeds(Tool.Run($"snapshot {puppet.Pid} -o {core} --max-shared 4M"));
+        using (var image = new CoreImage(core))
+        {
+            image.AssertContent(ring, MiB, 3);
+            Assert.Null(image.Read(file, 1));
+            Assert.Null(image.Read(hidden, 1));
+        }
+        Succeeds(Tool.Run($"snapshot {puppet.Pid} -o {core} --force --max-shared 4M --filter 0x31"));
+        foreach (string more in (string[])["--filter 0x3b", "--full", "--include-dontdump", "--keep"])
+        {
+            AssertOneLine(1, "EFBIG: there are more than 4194304 bytes of shared memory", Tool.Run($"snapshot {puppet.Pid} -o {core} --force --max-shared 4M {more}"));
+        }
+        Succeeds(Tool.Run($"snapshot {puppet.Pid} -o {core} --force --max-shared 12M --filter 0x3b"));
+        using var all = new CoreImage(core);
+        all.AssertContent(file, 8 * MiB, 1);
+    }
+
+    [Fact]
+    public void Ranges_of_which_nothing_is_mapped_are_an_error_and_others_a_note()
+    {
+        Puppet puppet = NewPuppet();
+        ulong at = puppet.MapFilled(3 * MiB, 1);
+        puppet.Unmap(at + MiB, MiB);
+        string folder = Theatre.NewFolder($"core-{Guid.NewGuid():N}"), core = $"{folder}/core";
+        foreach (string end in (string[])[$"-o {core}", "--keep"])
+        {
+            AssertOneLine(1, "[1000-2000]: EFAULT: nothing is mapped there", Tool.Run($"snapshot {puppet.Pid} {end} --range 0x1000+4096"));
+            AssertOneLine(1, $"[{at + MiB:x}-{at + MiB + Page:x}]: EFAULT: nothing is mapped there",
+                Tool.Run($"snapshot {puppet.Pid} {end} --range 0x{at:x}+4096 --range 0x{at + MiB:x}+4096"));
+        }
+        Assert.Empty(Directory.GetFileSystemEntries(folder));
+        Assert.DoesNotContain(Snapshot.Running(), listing => listing.ProcessId == puppet.Pid);
+
+        ToolResult result = Tool.Run($"snapshot {puppet.Pid} -o {core} --range 0x{at:x}+3M");
+        Succeeds(result);
+        Assert.Contains($"note: 1 MiB of what was asked for is not mapped: {at + MiB:x}-{at + 2 * MiB:x}\n", result.Output, StringComparison.Ordinal);
+        using var image = new CoreImage(core);
+        image.AssertContent(at, MiB, 1);
+        image.AssertContent(at + 2 * MiB, MiB, 1, 2 * MiB / Page);
+        JsonElement report = Tool.Json($"snapshot {puppet.Pid} -o {core} --force --json --range 0x{at:x}+3M");
+        Assert.Contains("is not mapped", Assert.Single(report.GetProperty("notes").EnumerateArray()).GetString(), StringComparison.Ordinal);
+    }
+
+    /// <summary>More than a file of most file systems can be long, and than anybody waits for in a pipe.</summary>
+    [Fact]
+    public void A_reserve_of_writable_memory_takes_no_room()
+    {
+        Machine.RequireProgram("gdb");
+        const ulong Reserve = 20UL << 40;
+        Puppet puppet = NewPuppet();
+        ulong at = puppet.Map(Reserve, flags: MapFlags.NoReserve), middle = at + Reserve / 2;
+        puppet.Fill(middle, Page, 1);
+        string core = NewName(), piped = NewName();
+        JsonElement report = Tool.Json($"snapshot {puppet.Pid} -o {core} --json");
+        Assert.InRange(report.GetProperty("core_bytes").GetUInt64(), Page, 512 * MiB);
+        Shell($"'{Tool.Path}' snapshot {puppet.Pid} -o - > {piped}");
+        foreach (string name in (string[])[core, piped])
+        {
+            using var image = new CoreImage(name);
+            image.AssertContent(middle, Page, 1);
+            Assert.Null(image.Read(at, 1));
+            Assert.DoesNotContain("arning", Theatre.Run("readelf", "-lnW", name).Output, StringComparison.Ordinal);
+            string shown = Theatre.Run("gdb", "-nx", "-batch", "-ex", Invariant($"x/gx 0x{at:x}"), "-ex", Invariant($"x/gx 0x{middle:x}"), "-ex", Invariant($"x/gx 0x{middle + Page:x}"),
+                "-ex", Invariant($"x/gx 0x{at + Reserve - 8:x}"), "-c", name).Output;
+            foreach ((ulong address, ulong word) in ((ulong, ulong)[])[(at, 0), (middle, Pattern.FirstWord(1, 0)), (middle + Page, 0), (at + Reserve - 8, 0)])
+                Assert.Contains($"0x{address:x}:\t0x{word:x16}", shown, StringComparison.Ordinal);
+        }
+        Assert.InRange(new FileInfo(piped).Length, (long)Page, 512L << 20);
+    }
+
+    /// <summary>What lies behind the end of a mapped file is found before the headers are out, and the page of length 0 that the runtime maps is nothing at all.</summary>
+    [Fact]
+    public void Of_a_dotnet_process_everything_goes_through_a_pipe_without_a_warning()
+    {
+        Actor app = NewActor(Theatre.HeapApp);
+        Assert.Contains(Smaps.ReadMaps(app.Pid), vma => vma.Name.Contains("dotnet_ipc_created", StringComparison.Ordinal));
+        Succeeds(Tool.Run($"snapshot {app.Pid} -o {NewName()}.zst --full"));
+
+        Puppet puppet = NewPuppet();
+        string path = NewName(), piped = NewName();
+        File.WriteAllBytes(path, Enumerable.Repeat((byte)0x5a, (int)(2 * Page)).ToArray());
+        ulong at = puppet.Map(8 * Page, Prot.Read, MapFlags.Private, fd: puppet.OpenFile(path));
+        (int code, string output) = Theatre.Run("sh", "-c", $"'{Tool.Path}' snapshot {puppet.Pid} -o - --full > {piped}");
+        Assert.Equal((0, $"note: 24 KiB cannot be read by anyone and is not in the file: {at + 2 * Page:x}-{at + 8 * Page:x}\n"), (code, output));
+        using var image = new CoreImage(piped);
+        Assert.Equal([0x5a], image.Read(at + 2 * Page - 1, 1));
+        Assert.Single(image.Loads, load => load.Range.Overlaps(new PageRange(at, at + 8 * Page)));
+        Assert.DoesNotContain(image.Loads, load => load.Range.Overlaps(new PageRange(at + 2 * Page, at + 8 * Page)));
+    }
+
+    [Fact]
+    public void What_is_wrong_with_the_output_is_said_of_the_name_that_was_given()
+    {
+        Puppet puppet = NewPuppet();
+        string folder = Theatre.NewFolder($"core-{Guid.NewGuid():N}"), core = $"{folder}/core";
+        AssertOneLine(1, "write /proc/x: ENOENT: no files can be made there", Tool.Run($"snapshot {puppet.Pid} -o /proc/x"));
+        string longest = $"{folder}/{new string('n', 255)}";
+        Succeeds(Tool.Run($"snapshot {puppet.Pid} -o {longest} --force"));
+        AssertOneLine(1, $"write {longest}n: ENAMETOOLONG: ", Tool.Run($"snapshot {puppet.Pid} -o {longest}n --force"));
+        (int code, string output) = Theatre.Run("sh", "-c", $"'{Tool.Path}' snapshot {puppet.Pid} -o ''");
+        Assert.Equal((2, "pvmmap: snapshot: --output: the name is empty; name a file, or write - for standard output\n"), (code, output));
+        (code, output) = Theatre.Run("sh", "-c", $"'{Tool.Path}' snapshot {puppet.Pid} -o {core} >&-");
+        Assert.Equal((1, $"pvmmap: snapshot: {core} is whole, but that could not be told: standard output is closed, or cannot be written to\n"), (code, output));
+        using (var image = new CoreImage(core)) Assert.NotEmpty(image.Loads);
+        File.Delete(longest);
+
+        Machine.RequireRoot();
+        string fixture = Theatre.NewFolder($"fixed-{Guid.NewGuid():N}");
+        Borrow(new Restoration($"! grep -q ' {fixture} ' /proc/mounts || umount {fixture}"));
+        (code, output) = Theatre.Run("mount", "-t", "tmpfs", "-o", "ro", "none", fixture);
+        Machine.Require(code == 0, $"needs to mount a tmpfs: {output}");
+        AssertOneLine(1, $"write {fixture}/core: EROFS: the file system is mounted read-only", Tool.Run($"snapshot {puppet.Pid} -o {fixture}/core"));
+    }
+
     [Fact]
     public void Only_the_ranges_that_were_asked_for()
     {

@@ -162,6 +162,116 @@ public sealed class SnapshotTests(Theatre theatre) : Scene(theatre)
     }
 
     [Fact]
+    public void Only_the_kinds_that_are_wanted_of_shared_memory_are_copied_and_count()
+    {
+        Puppet source = NewPuppet();
+        string path = Path.Combine(Theatre.NewFolder($"shared-{Guid.NewGuid():N}"), "file");
+        File.WriteAllBytes(path, new byte[8 * MiB]);
+        ulong anonymous = source.Map(MiB, flags: MapFlags.Shared), file = source.Map(8 * MiB, flags: MapFlags.Shared, fd: source.OpenFile(path));
+        source.Fill(anonymous, MiB, 1);
+        source.Fill(file, 8 * MiB, 2);
+        SnapshotOptions little = new() { MaximumSharedBytes = 4 * MiB };
+        Assert.Equal(Errno.EFBIG, Assert.Throws<PvmmapException>(() => ProcessSnapshot.Capture(source.Pid, little)).Errno);
+        using (ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid, little with { SharedKinds = CoreFilter.AnonymousShared }))
+        {
+            AssertHolds(snapshot, anonymous, MiB, 1);
+            Assert.Contains("left out", Assert.Throws<PvmmapException>(() => snapshot.Read(file, new byte[1])).Message, StringComparison.Ordinal);
+        }
+        using (ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { SharedKinds = CoreFilter.MappedShared }))
+        {
+            AssertHolds(snapshot, file, 8 * MiB, 2);
+            Assert.Equal(Errno.EFAULT, Assert.Throws<PvmmapException>(() => snapshot.Read(anonymous, new byte[1])).Errno);
+        }
+        source.Must(source.Advise(anonymous, MiB, Madv.DontDump), "madvise");
+        using ProcessSnapshot forCore = ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { SharedDontDump = false });
+        Assert.Equal(Errno.EFAULT, Assert.Throws<PvmmapException>(() => forCore.Read(anonymous, new byte[1])).Errno);
+        AssertHolds(forCore, file, 8 * MiB, 2);
+    }
+
+    /// <summary>A thread that is stopped wakes up for it: the kernel counts how often each has run.</summary>
+    [Fact]
+    public void Too_much_shared_memory_is_refused_without_a_stop()
+    {
+        Puppet source = NewPuppet();
+        source.StartIdlers(5);
+        ulong first = source.Map(8 * MiB, flags: MapFlags.Shared), second = source.Map(8 * MiB, flags: MapFlags.Shared);
+        source.Fill(first, 8 * MiB, 1);
+        source.Fill(second, 8 * MiB, 2);
+        ProcessRecord.TakeAtRest(source.Pid);
+        string[] before = Switches();
+        Assert.Equal(6, before.Length);
+        PvmmapException exception = Assert.Throws<PvmmapException>(() => ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { MaximumSharedBytes = 12 * MiB }));
+        Assert.Equal(Errno.EFBIG, exception.Errno);
+        Assert.Equal(before, Switches());
+        ProcessSnapshot.Capture(source.Pid, new SnapshotOptions { MaximumSharedBytes = 16 * MiB }).Dispose();
+        Assert.NotEqual(before, Switches());
+
+        string[] Switches() => [.. Directory.GetDirectories($"/proc/{source.Pid}/task").Order(StringComparer.Ordinal)
+            .Select(task => string.Join(' ', File.ReadLines($"{task}/status").Where(line => line.Contains("ctxt_switches", StringComparison.Ordinal))))];
+    }
+
+    [Fact]
+    public void The_figures_of_smaps_are_in_it()
+    {
+        Puppet source = NewPuppet();
+        ulong own = source.MapFilled(MiB, 1), shared = source.Map(MiB, flags: MapFlags.Shared), untouched = source.Map(MiB), hidden = source.Map(MiB, Prot.None);
+        source.Fill(shared, MiB / 2, 2);
+        source.Must(source.Syscall(Sys.mlock, (long)own, (long)MiB), "mlock");
+        Dictionary<ulong, Dictionary<string, ulong>> expected = Figures();
+        using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
+        foreach (ulong at in (ulong[])[own, shared, untouched, hidden])
+        {
+            SnapshotRange range = snapshot.Ranges.Single(range => range.Range.Start <= at && at < range.Range.End);
+            SnapshotUsage usage = range.Usage!;
+            Assert.Equal(
+                (string[])["Rss", "Pss", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "AnonHugePages", "ShmemPmdMapped",
+                    "Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss", "Locked", "KernelPageSize"],
+                ((string Name, ulong Bytes)[])[("Rss", usage.Rss), ("Pss", usage.Pss), ("Shared_Clean", usage.SharedClean), ("Shared_Dirty", usage.SharedDirty),
+                    ("Private_Clean", usage.PrivateClean), ("Private_Dirty", usage.PrivateDirty), ("Referenced", usage.Referenced), ("Anonymous", usage.Anonymous),
+                    ("AnonHugePages", usage.AnonHugePages), ("ShmemPmdMapped", usage.ShmemPmdMapped), ("Shared_Hugetlb", usage.SharedHugetlb),
+                    ("Private_Hugetlb", usage.PrivateHugetlb), ("Swap", usage.Swap), ("SwapPss", usage.SwapPss), ("Locked", usage.Locked), ("KernelPageSize", usage.KernelPageSize)]
+                    .Where(figure => figure.Bytes == expected[range.Range.Start].GetValueOrDefault(figure.Name)).Select(figure => figure.Name));
+        }
+        Assert.True(snapshot.Ranges.Single(range => range.Range.Start <= own && own < range.Range.End).Usage!.Locked >= MiB);
+
+        Dictionary<ulong, Dictionary<string, ulong>> Figures()
+        {
+            Dictionary<ulong, Dictionary<string, ulong>> all = [];
+            Dictionary<string, ulong> figures = [];
+            foreach (string[] words in File.ReadLines($"/proc/{source.Pid}/smaps").Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries)))
+            {
+                if (!words[0].EndsWith(':')) all.Add(ulong.Parse(words[0].Split('-')[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture), figures = []);
+                else if (words[^1] == "kB") figures.Add(words[0][..^1], ulong.Parse(words[1], CultureInfo.InvariantCulture) * 1024);
+            }
+            return all;
+        }
+    }
+
+    [Fact]
+    public void A_process_whose_main_thread_has_ended_is_told_apart_from_one_that_exits()
+    {
+        const int exit = 60;
+        Puppet source = NewPuppet(), other = NewPuppet();
+        source.StartIdlers(2);
+        source.Post($"syscall {exit} 0 0 0 0 0 0");
+        Eventually.Holds(() => ProcessStatus.State(source.Pid) == 'Z', "the main thread ends");
+        Assert.Equal(3UL, ProcessStatus.Figure(source.Pid, "Threads"));
+        try
+        {
+            foreach (Action attempt in (Action[])[() => ProcessSnapshot.Capture(source.Pid), () => Call(source, other, 0x10000, MiB), () => Call(other, source, 0x10000, MiB)])
+            {
+                PvmmapException exception = Assert.Throws<PvmmapException>(attempt);
+                Assert.Equal(Errno.ESRCH, exception.Errno);
+                Assert.Contains("its main thread has ended", exception.Message, StringComparison.Ordinal);
+            }
+        }
+        finally
+        {
+            source.Kill();
+        }
+    }
+
+    [Fact]
     public void Private_memory_that_is_copied_does_not_count_as_shared()
     {
         Puppet source = NewPuppet();

@@ -76,6 +76,21 @@ public sealed class HeapCommandTests(Theatre theatre) : Scene(theatre)
         AssertOneLine("there is no /nowhere", Tool.Run($"heap {app.Pid} --dac /nowhere"));
     }
 
+    /// <summary>Files that a program shares are none of the runtime's, and are not copied.</summary>
+    [Fact]
+    public void Shared_files_are_no_obstacle()
+    {
+        Puppet puppet = NewPuppet();
+        string path = Path.Combine(Theatre.NewFolder($"shared-{Guid.NewGuid():N}"), "file");
+        File.WriteAllBytes(path, new byte[8 << 20]);
+        ulong at = puppet.Map(8 << 20, Prot.ReadWrite, MapFlags.Shared, fd: puppet.OpenFile(path));
+        puppet.Fill(at, 8 << 20, 1);
+        AssertOneLine("not a .NET process", Tool.Run($"heap {puppet.Pid} --max-shared 4M"));
+        puppet.Fill(puppet.Map(8 << 20, flags: MapFlags.Shared), 8 << 20, 2);
+        AssertOneLine("EFBIG: there are more than 4194304 bytes of shared memory", Tool.Run($"heap {puppet.Pid} --max-shared 4M"));
+        AssertOneLine("not a .NET process", Tool.Run($"heap {puppet.Pid} --max-shared 8M"));
+    }
+
     private static void AssertOneLine(string expected, ToolResult result)
     {
         Assert.Equal((1, ""), (result.Code, result.Output));

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Microsoft.Diagnostics.Runtime;
+using Pvmmap.ConformanceTests.Cli;
 using Pvmmap.ConformanceTests.Stage;
 using Pvmmap.Diagnostics;
 
@@ -25,6 +26,40 @@ public sealed class RuntimeSnapshotTests(Theatre theatre) : Scene(theatre)
         var roots = Roots(dump.Runtime);
         Assert.NotEmpty(roots);
         Assert.Equal(roots, Roots(snapshot.Runtime));
+        Continue(app);
+    }
+
+    /// <summary>As the tool writes it without being told what of: the runtime's own files have to be in it.</summary>
+    [Theory]
+    [InlineData("core")]
+    [InlineData("core.zst")]
+    public void Objects_roots_and_stacks_of_a_core_file_are_those_of_a_full_dump(string name)
+    {
+        Machine.RequireProgram("zstd");
+        Actor app = NewHeapApp();
+        StopWithWalkableHeap(app).Dispose();
+        // the dump first, as above
+        using RuntimeDump dump = RuntimeDump.Of(Theatre, app.Pid);
+        string path = Path.Combine(Theatre.NewFolder($"core-{Guid.NewGuid():N}"), name);
+        ToolResult result = Tool.Run($"snapshot {app.Pid} -o {path}");
+        Assert.Equal((0, ""), (result.Code, result.Errors));
+        if (Path.GetExtension(path).Length != 0)
+        {
+            (int code, string output) = Theatre.Run("zstd", "-d", "--rm", "-q", path);
+            Assert.True(code == 0, output);
+            path = Path.ChangeExtension(path, null);
+        }
+
+        using RuntimeDump core = RuntimeDump.Load(path, app.Pid);
+        HashSet<(ulong, string?, ulong)> expected = [.. Objects(dump.Runtime)], seen = [.. Objects(core.Runtime)];
+        Assert.Equal(Nodes, expected.Count(item => item.Item2 == "HeapApp.Node"));
+        Assert.True(seen.SetEquals(expected), $"{seen.Count} objects, {expected.Count} in the dump: {string.Join(", ", seen.Except(expected).Concat(expected.Except(seen)).Take(5))}");
+        var roots = Roots(dump.Runtime);
+        Assert.NotEmpty(roots);
+        Assert.Equal(roots, Roots(core.Runtime));
+        List<string> stacks = Stacks(dump.Runtime);
+        Assert.Contains(stacks, line => line.Contains("HeapApp.Load.Make", StringComparison.Ordinal));
+        Assert.Equal(stacks, Stacks(core.Runtime));
         Continue(app);
     }
 

@@ -26,6 +26,9 @@ internal sealed class RuntimeDump : IDisposable
         return new RuntimeDump(path, folder);
     }
 
+    /// <summary>A core file that is there already; it is deleted with this.</summary>
+    public static RuntimeDump Load(string path, int pid) => new(path, RuntimeFolder(pid));
+
     /// <summary>Where the process has its runtime from.</summary>
     public static string RuntimeFolder(int pid) =>
         Path.GetDirectoryName(File.ReadLines($"/proc/{pid}/maps").First(line => line.EndsWith("/libcoreclr.so", StringComparison.Ordinal)).Split(' ')[^1])!;
