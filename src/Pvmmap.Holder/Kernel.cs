@@ -44,6 +44,7 @@ internal static unsafe class Kernel
     public const long MADV_DONTNEED = 4;
     public const long MADV_REMOVE = 9;
     public const long MADV_DONTFORK = 10;
+    public const long MADV_DONTDUMP = 16;
     public const long MADV_DOFORK = 11;
     public const long MADV_NOHUGEPAGE = 15;
     public const long MADV_WIPEONFORK = 18;

@@ -171,6 +171,8 @@ internal static unsafe class Relocation
         // What is locked cannot be dropped, and khugepaged would turn dropped pages into populated ones.
         call(SystemCalls.munlock, (long)start, (long)(end - start), 0, 0, 0, 0);
         Kernel.Advise(call, start, end, Kernel.MADV_NOHUGEPAGE);
+        // It is the source's no more: not in its core file either.
+        Kernel.Advise(call, start, end, Kernel.MADV_DONTDUMP);
         if ((service->Control->Without & KernelFeature.AnonVmaName) == 0)
             Naming.Name(call, start, end);
         if (service->Control->Unreadable != 0)

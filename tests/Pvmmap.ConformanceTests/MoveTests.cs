@@ -93,6 +93,19 @@ public class MoveTests(Theatre theatre) : Scene(theatre)
     }
 
     [Fact]
+    public void What_is_handed_over_is_in_no_child_and_no_core_file_of_the_source()
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(Length, 1);
+        MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Move | MmapFlags.Lazy);
+        Vma[] hidden = [.. Smaps.Read(source.Pid).Where(vma => vma.IsPrivateAnonymous && vma.Resident >= Length)];
+        Assert.NotEmpty(hidden);
+        Assert.All(hidden, vma => Assert.True(vma.Has("dc") && vma.Has("dd"), $"{vma.Range} goes into a child or a core file"));
+        target.AssertContent(result.Address, Length, 1);
+        AssertEnds(result.Duplication, DuplicationState.Complete);
+    }
+
+    [Fact]
     public void A_child_of_the_source_shares_nothing_hidden()
     {
         Puppet source = NewPuppet(), target = NewPuppet();
