@@ -192,6 +192,29 @@ public sealed class EveryKindTests(Theatre theatre) : Scene(theatre)
         before.AssertUnchanged();
     }
 
+    [Fact]
+    public void Without_privileges_the_caller_keeps_nothing_of_what_it_has_looked_at()
+    {
+        // an unprivileged caller maps what it has opened, to see whether it is the source's
+        Borrow(new HugePages(2));
+        Puppet caller = NewPuppetOf(Nobody, load: true), other = NewPuppetOf(Nobody);
+        ulong text = other.Map(Page);
+        foreach ((string name, long flags, ulong length) in ((string, long, ulong)[])[("small pages", 0, MiB), ("huge pages", 4, HugePages.Size)]) // MFD_HUGETLB
+        {
+            other.Write(text, System.Text.Encoding.UTF8.GetBytes(name + "\0"));
+            int memfd = (int)other.Must(other.Syscall(Sys.memfd_create, (long)text, flags), "memfd_create");
+            other.Must(other.Syscall(77, memfd, (long)length), "ftruncate");
+            ulong at = other.Map(length, flags: MapFlags.Shared, fd: memfd), mapped = 0;
+            for (int call = 0; call < 3; call++)
+            {
+                Assert.Equal(Errno.None, caller.Call(other.Pid, at, length).Errno);
+                mapped += length;
+                Vma[] there = [.. Smaps.ReadMaps(caller.Pid).Where(vma => vma.Name.Contains(name, StringComparison.Ordinal))];
+                Assert.Equal(mapped, there.Aggregate(0UL, (sum, vma) => sum + vma.Range.Length));
+            }
+        }
+    }
+
     // The kernel writes the number of the processor into a thread's memory (rseq(2)) whenever it moves to another.
     private static void KeepOnOneProcessor(Puppet puppet)
     {
