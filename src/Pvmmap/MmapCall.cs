@@ -128,7 +128,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 if (!guarded) plan = SourcePlan.WithPolicies(sourcePid, source, holder.Pid);
             }
             if (!plan.IsAnonymous) throw new PvmmapException(Errno.EAGAIN, "take the source range", sourcePid, source, "the source keeps changing its mappings there");
-            if (plan.IsSealed) throw SealedRange();
+            if (plan.IsSealed) throw Sealed(plan);
             Step.Reached(CallStep.RangeProbed);
             if (!guarded) return holder;
             holder.Dispose();
@@ -161,11 +161,14 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         if (stopped is not null && holder is not null && Cut.Read(holder, source) is { } cut) plan = cut;
         if (!IsMove || !plan.IsSealed) return holder;
         holder?.Dispose();
-        throw SealedRange();
+        throw Sealed(plan);
     }
 
-    private PvmmapException SealedRange() =>
-        new(Errno.EFAULT, "move the source range", sourcePid, source, "part of it is sealed against unmapping (mseal); copy it instead");
+    private PvmmapException Sealed(SourcePlan plan)
+    {
+        PageRange part = plan.Pieces.First(piece => piece.Flags.HasFlag(VmFlags.Sealed)).Range;
+        return new(Errno.EFAULT, "move the source range", sourcePid, source, $"the mapping at {part} is sealed against unmapping (mseal); copy it instead");
+    }
 
     // A fill of ours that is still under way is completed first; its missing pages would look like holes. None there: it may have ended just
     // now, or its range may have been moved about, so look again, and then at every fill into this process.
@@ -173,8 +176,10 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     {
         if (!Duplication.CompleteFillsInto(sourcePid, refusals < 2 ? source : null) && ++refusals == 4)
         {
+            const VmFlags guarded = VmFlags.UffdMissing | VmFlags.UffdWp | VmFlags.UffdMinor;
+            SmapsEntry? strange = Smaps.Read(sourcePid, source).Find(entry => (entry.Flags & guarded) != 0);
             throw new PvmmapException(Errno.EOPNOTSUPP, "take the source range", sourcePid, source,
-                "part of the range is registered with a userfaultfd that is not ours");
+                $"{strange?.Vma.ToString() ?? "part of the range"}: it is registered with a userfaultfd that is not ours; take what lies before and behind it");
         }
     }
 
@@ -349,7 +354,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         {
             if (!copies) notes.Add(reason!);
             region.MakeWritable(target);
-            written += PlainCopy.Fill(holder, plan, target, region);
+            written += PlainCopy.Fill(holder, sourcePid, plan, target, region);
             region.Dress(target);
             holder.Control.MarkComplete(written);
             return true;

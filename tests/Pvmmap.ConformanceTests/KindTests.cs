@@ -80,6 +80,37 @@ public class KindTests(Theatre theatre) : Scene(theatre)
         AssertCompletes(result);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_guard_page_in_what_is_copied_before_the_call_returns_stays_one(bool ofFile)
+    {
+        // pages of a file are always copied then, others where the source is under seccomp
+        Puppet source = NewPuppet(), target = NewPuppet();
+        int file = -1;
+        if (ofFile)
+        {
+            ulong text = source.Map(Page);
+            source.Write(text, System.Text.Encoding.UTF8.GetBytes("guarded\0"));
+            file = (int)source.Must(source.Syscall(Sys.memfd_create, (long)text, 0), "memfd_create");
+            source.Must(source.Syscall(77, file, (long)MiB), "ftruncate");
+        }
+        ulong at = source.Map(MiB, flags: MapFlags.Private, fd: file);
+        source.Fill(at, MiB, 1);
+        Machine.Require(source.Advise(at + 64 * Page, 2 * Page, Madv.GuardInstall) == 0, "guard pages, of files too (Linux 6.15)");
+        if (!ofFile) Seccomp.Confine(source);
+        MmapResult result = Call(source, target, at, MiB);
+        target.AssertContent(result.Address, 64 * Page, 1);
+        target.AssertContent(result.Address + 66 * Page, MiB - 66 * Page, 1, 66);
+        using FileStream memory = File.OpenRead($"/proc/{target.Pid}/mem");
+        foreach (ulong guard in (ulong[])[64, 65])
+        {
+            memory.Position = (long)(result.Address + guard * Page);
+            Assert.Throws<IOException>(() => memory.ReadByte());
+        }
+        AssertCompletes(result);
+    }
+
     [Fact]
     public void Locked_memory_is_copied_unlocked()
     {

@@ -36,6 +36,7 @@ internal static unsafe class Memory
     public const int MADV_WIPEONFORK = 18;
     public const int MADV_KEEPONFORK = 19;
     public const int MADV_COLLAPSE = 25;
+    public const int MADV_GUARD_INSTALL = 102;
 
     [StructLayout(LayoutKind.Sequential)]
     public struct IoVector

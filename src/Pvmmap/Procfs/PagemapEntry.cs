@@ -13,6 +13,9 @@ internal readonly record struct PagemapEntry(ulong Value)
     /// <summary>A page of a file or of shared memory; false for private anonymous pages.</summary>
     public bool FileOrShared => (Value & 1UL << 61) != 0;
 
+    /// <summary>A guard page (MADV_GUARD_INSTALL), told apart since Linux 6.15; it shows as swapped too.</summary>
+    public bool Guard => (Value & 1UL << 58) != 0;
+
     /// <summary>Write-protected through a userfaultfd (Linux 5.13).</summary>
     public bool UffdWp => (Value & 1UL << 57) != 0;
 

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Pvmmap.Holder;
+using Pvmmap.Linux;
 using Pvmmap.Procfs;
 using Pvmmap.Remote;
 using Pvmmap.Source;
@@ -12,14 +13,17 @@ internal static class PlainCopy
     private const int BatchPages = 512;
     private const int Page = (int)PageRange.PageSize;
 
-    /// <summary>Fills the anonymous memory of a region that cannot be guarded by a userfaultfd. Pages that hold nothing but zeros stay untouched.</summary>
+    /// <summary>
+    /// Fills the anonymous memory of a region that cannot be guarded by a userfaultfd. Pages that hold nothing but zeros stay untouched, guard pages
+    /// become guard pages.
+    /// </summary>
     /// <returns>Bytes written.</returns>
-    public static ulong Fill(HolderProcess holder, SourcePlan plan, IProcessCalls target, Region region)
+    public static ulong Fill(HolderProcess holder, int sourcePid, SourcePlan plan, IProcessCalls target, Region region)
     {
         ulong done = 0;
         foreach (PageRange run in plan.AnonymousRuns)
         {
-            using Original original = new(holder.Pid, isHolder: true);
+            using Original original = new(holder.Pid, sourcePid);
             done += Copy(original, run, target, region.At(run).Start, entry => true, skipZeros: true);
         }
         return done;
@@ -61,7 +65,7 @@ internal static class PlainCopy
     }
 
     private static Original Owner(HolderProcess holder, int sourcePid, SourcePiece piece) =>
-        piece.MustStandStill ? new Original(sourcePid, isHolder: false) : new Original(holder.Pid, isHolder: true);
+        new(piece.MustStandStill ? sourcePid : holder.Pid, sourcePid);
 
     private static bool IsPopulated(PagemapEntry entry) => entry.Present || entry.Swapped;
 
@@ -78,7 +82,13 @@ internal static class PlainCopy
             foreach (ulong value in original.Entries(batch, range.End, entries))
             {
                 PagemapEntry entry = new(value);
-                if (IsPopulated(entry) && isWanted(entry))
+                if (entry.Guard)
+                {
+                    // Nobody reads it there, nor here: not a page of the file, and no zeros.
+                    if (target.Invoke(SystemCall.SYS_madvise, (long)(destination + (address - range.Start)), Page, Memory.MADV_GUARD_INSTALL).Failed)
+                        throw original.Explain(address);
+                }
+                else if (IsPopulated(entry) && isWanted(entry))
                 {
                     original.ReadPage(content, address);
                     if (!skipZeros || content.AsSpan().ContainsAnyExcept((byte)0))
@@ -94,10 +104,10 @@ internal static class PlainCopy
     }
 
     /// <summary>The process that has the pages as they are to be: the holder, or the source while it stands still.</summary>
-    private sealed class Original(int pid, bool isHolder) : IDisposable
+    private sealed class Original(int pid, int sourcePid) : IDisposable
     {
-        private readonly ProcFile memory = Open(pid, isHolder, "mem");
-        private readonly ProcFile pagemap = Open(pid, isHolder, "pagemap");
+        private readonly ProcFile memory = Open(pid, pid != sourcePid, "mem");
+        private readonly ProcFile pagemap = Open(pid, pid != sourcePid, "pagemap");
 
         /// <summary>What pagemap says of the pages from <paramref name="start"/> on, up to the end or as many as there is room for.</summary>
         public Span<ulong> Entries(ulong start, ulong end, ulong[] room)
@@ -123,14 +133,22 @@ internal static class PlainCopy
             }
             catch (PvmmapException e) when (e.Errno is Errno.EIO or Errno.EFAULT)
             {
-                throw new PvmmapException(Errno.EFAULT, "copy the range", pid, new PageRange(address, address + PageRange.PageSize),
-                    "a page there cannot be read: a guard page, or broken memory");
+                throw Explain(address);
             }
             // Of a process that has ended the memory is empty.
             if (got != page.Length) throw Gone();
         }
 
-        private PvmmapException Gone() => Gone(pid, isHolder);
+        /// <summary>Why a page cannot be copied, by the mapping of the source that it is in.</summary>
+        public PvmmapException Explain(ulong address)
+        {
+            PageRange page = new(address, address + PageRange.PageSize);
+            string mapping = Maps.Read(pid, page) is [Vma vma, ..] ? $"{vma}: " : "";
+            return new PvmmapException(Errno.EFAULT, "copy the range", sourcePid, page,
+                $"{mapping}nobody can read this page: a guard page, or lost to a memory error; take what lies before and behind it");
+        }
+
+        private PvmmapException Gone() => Gone(pid, pid != sourcePid);
 
         private static PvmmapException Gone(int pid, bool isHolder) =>
             new(isHolder ? Errno.EAGAIN : Errno.ESRCH, "copy the range", pid, hint: isHolder ? "the process that held the pages was killed" : "the source has ended");

@@ -64,6 +64,10 @@ internal sealed class Assortment
         _space.Must(_space.Syscall(Sys.mlock, (long)(at + 2 * Page), (long)(3 * Page)), "mlock");
         at = Anonymous();
         _space.Protect(at, Piece, Prot.Read);
+        // under a protection key, where the processor has some
+        at = Anonymous();
+        long key = _space.Syscall(Sys.pkey_alloc, 0, 0);
+        if (key > 0) _space.Must(_space.Syscall(Sys.pkey_mprotect, (long)at, (long)Piece, (long)Prot.ReadWrite, key), "pkey_mprotect");
         // never touched
         Take(Piece, Prot.ReadWrite);
     }
