@@ -28,7 +28,7 @@ internal static class Failure
         Errno.EBUSY => ": another process traces it; detach the debugger",
         Errno.EFAULT => ": part of the range is not mapped, or is special memory; look at it with 'pvmmap map'",
         Errno.EEXIST => ": something is mapped there; choose another address, or replace it with --fixed",
-        Errno.ENOMEM => ": no room in the target; see its limits (RLIMIT_AS, vm.max_map_count, overcommit)",
+        Errno.ENOMEM => ": no room in that process; see its limits (RLIMIT_AS, vm.max_map_count, overcommit)",
         Errno.EAGAIN => ": no process can be created; see RLIMIT_NPROC and pids.max",
         Errno.EOPNOTSUPP => ": another userfaultfd guards this range",
         Errno.ENOSYS => ": something is missing here; see 'pvmmap doctor'",

@@ -298,8 +298,9 @@ internal sealed class StoppedProcess : IProcessCalls
         Write(trampoline + Trampoline.DataOffset, data);
         Step.ReachedIn(Pid, CallStep.SourceCodeWritten, CallStep.TargetCodeWritten);
         // From here on the way back is through the trampoline, which unmaps itself.
-        Borrowed(stack, SystemCall.SYS_mprotect, (long)trampoline, (long)PageRange.PageSize, Memory.PROT_READ | Memory.PROT_EXEC)
-            .OrThrow("make a page executable in the process", Pid, hint: "a security module forbids anonymous executable memory there");
+        SyscallResult executable = Borrowed(stack, SystemCall.SYS_mprotect, (long)trampoline, (long)PageRange.PageSize, Memory.PROT_READ | Memory.PROT_EXEC);
+        executable.OrThrow("make a page executable in the process", Pid, hint: executable.Errno is Errno.EACCES or Errno.EPERM
+            ? "a security module forbids anonymous executable memory there" : null);
         thread.Instruction = trampoline + Trampoline.SyscallOffset;
         // Below our frame, so that another call that finds the thread on its way back does not put its own frame over it.
         thread.Stack = signalFrame?.Stack - SignalFrame.Distance;

@@ -118,7 +118,7 @@ internal sealed class SourcePlan
             at = part.End;
         }
         if (at < range.End)
-            throw new PvmmapException(Errno.EFAULT, "read the source's memory map", pid, new PageRange(at, range.End), "nothing is mapped at the start of this range");
+            throw new PvmmapException(Errno.EFAULT, "read the source's memory map", pid, new PageRange(at, range.End), "nothing is mapped at the start of this range; see /proc/PID/maps, and take what lies before and behind the hole");
         return new SourcePlan(range, pieces, parts, readable, exact);
     }
 

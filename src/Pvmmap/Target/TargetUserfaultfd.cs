@@ -8,11 +8,11 @@ internal sealed class TargetUserfaultfd : IDisposable
 {
     private const ulong Events = Userfaultfd.UFFD_FEATURE_EVENT_REMAP | Userfaultfd.UFFD_FEATURE_EVENT_REMOVE | Userfaultfd.UFFD_FEATURE_EVENT_UNMAP;
 
-    private const string UserModeOnly = "the target may only have a userfaultfd for user-mode faults, so every page was put in place before the call returned; " +
+    private const string UserModeOnly = "the target may only have a userfaultfd for user-mode faults, so every page is in place before the call returns; " +
         "CAP_SYS_PTRACE for the target, access to /dev/userfaultfd for the caller, or sysctl vm.unprivileged_userfaultfd=1 avoids that";
 
     private const string NoForkEvents =
-        "the caller lacks CAP_SYS_PTRACE, without which a child that the target forks would miss pages, so every page was put in place before the call returned";
+        "the caller lacks CAP_SYS_PTRACE, without which a child that the target forks would miss pages, so every page is in place before the call returns";
 
     private TargetUserfaultfd(FileDescriptor descriptor, string? restriction)
     {

@@ -27,6 +27,10 @@ internal static class SurvivalDocument
         A call that fails leaves both as found; one that succeeds has put the region there. The source of a copy is as found, whatever happens. A move leaves the range wholly to the source or wholly to
         the target. Where data was there are never zeros. Anything else would be `BAD`, and fails the test. `not there`: at that step there is no such process, not yet or not any more.
 
+        Four exceptions, known beforehand too, each an instant that nothing can close (limits.md says why): `as found but for two pages`, if the caller is killed between mapping the two pages for our calls and
+        making them able to go by themselves; `zeros in the child just forked`, if holder and guardian are both killed between reading that the target has forked and handing on the child's userfaultfd;
+        `source as found, target SIGBUS`, if both are killed before a move's pages have left the source; `our mappings left`, if nobody is left to take away what a move has put into the source, or the last one is killed while doing so.
+
         """;
 
     public static void Write(string path, IReadOnlyDictionary<Cell, string> outcomes)
