@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text;
 using Pvmmap.Linux;
@@ -19,9 +20,7 @@ internal sealed unsafe class SentinelProcess : IDisposable
     private const int LowestDescriptor = 16;
     private const int CodeOffset = 0x1000;
     private const ulong LoadAddress = 0x1000_0000;
-    // Of sched_yield(), some microseconds.
-    private const int SpinRounds = 20;
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5), Slice = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5), Slice = TimeSpan.FromMilliseconds(20), SpinTime = TimeSpan.FromMicroseconds(50);
 
     // Made once for the lifetime of this process; close-on-exec.
     private static readonly Lazy<FileDescriptor> Program = new(MakeProgram, LazyThreadSafetyMode.PublicationOnly);
@@ -110,7 +109,7 @@ internal sealed unsafe class SentinelProcess : IDisposable
     private void AwaitOwnMemory()
     {
         uint* here = &((SentinelArguments*)memory)->IsHere;
-        for (int spin = 0; spin < SpinRounds && Volatile.Read(ref *here) != 0; spin++) Thread.Yield();
+        for (long begin = Stopwatch.GetTimestamp(); Volatile.Read(ref *here) != 0 && Stopwatch.GetElapsedTime(begin) < SpinTime;) Thread.Yield();
         while (Volatile.Read(ref *here) != 0 && ProcessStatus.Find(Pid) is not null) Futex.Wait(here, 1, Slice);
     }
 

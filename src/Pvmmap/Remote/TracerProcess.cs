@@ -19,7 +19,7 @@ internal sealed unsafe class TracerProcess : IDisposable
     private const int SpinRounds = 1000;
     // Untraced: a debugger of this process that follows its children would hold ours.
     private const int CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_UNTRACED = 0x800000;
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60), SpinTime = TimeSpan.FromMicroseconds(300);
 
     private ulong memory;
     private readonly TracerMailbox* mailbox;
@@ -253,7 +253,7 @@ internal sealed unsafe class TracerProcess : IDisposable
 
     private void Reap()
     {
-        for (int spin = 0; spin < SpinRounds; spin++)
+        for (long begin = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(begin) < SpinTime;)
         {
             if (HasDied()) return;
             Thread.Yield();
