@@ -42,6 +42,15 @@ public sealed class AddressSpaceLimitTests(Theatre theatre) : Scene(theatre)
     public void Map_count_of_the_source(Mode mode) => FreeOneByOne(NewAttempt(mode, Way.ThirdParty, Pages * Page), a => a.Source);
 
     [Theory]
+    [MemberData(nameof(EachMode))]
+    public void Map_count_of_a_source_that_withholds_the_range_from_its_children(Mode mode)
+    {
+        Attempt attempt = NewAttempt(mode, Way.ThirdParty, Pages * Page);
+        attempt.Source.Advise(attempt.At - Page, (Pages + 2) * Page, Madv.DontFork);
+        FreeOneByOne(attempt, a => a.Source);
+    }
+
+    [Theory]
     [MemberData(nameof(Headrooms))]
     public void Strict_overcommit(Mode mode, bool fix, ulong headroom)
     {
@@ -86,10 +95,25 @@ public sealed class AddressSpaceLimitTests(Theatre theatre) : Scene(theatre)
     {
         Puppet puppet = limited(attempt);
         ulong lowest = puppet.Fragment(1 << 20);
-        Assert.Equal(Errno.ENOMEM, attempt.Make(Errno.ENOMEM));
+        Assert.Equal(Errno.ENOMEM, MakeAndLookForCuts(attempt));
         ulong freed = 0;
         do puppet.Unmap(lowest + freed * Page, Page);
-        while (++freed < PlentyOfMappings && attempt.Make(Errno.ENOMEM) != Errno.None);
+        while (++freed < PlentyOfMappings && MakeAndLookForCuts(attempt) != Errno.None);
         Assert.True(freed < PlentyOfMappings, $"ENOMEM with room for {freed} mappings");
     }
+
+    /// <summary>Where every mapping counts, a refused call may not leave one cut in two either.</summary>
+    private static Errno MakeAndLookForCuts(Attempt attempt)
+    {
+        (PageRange[] source, PageRange[] target) = (Mappings(attempt.Source), Mappings(attempt.Target));
+        Errno errno = attempt.Make(Errno.ENOMEM);
+        if (errno != Errno.None)
+        {
+            Assert.Equal(source, Mappings(attempt.Source));
+            Assert.Equal(target, Mappings(attempt.Target));
+        }
+        return errno;
+    }
+
+    private static PageRange[] Mappings(Puppet puppet) => [.. Smaps.ReadMaps(puppet.Pid).Select(vma => vma.Range)];
 }

@@ -105,8 +105,19 @@ internal sealed class ForkAdvice : IDisposable
     {
         int undo = process.AddUndo(SystemCall.SYS_madvise, (long)range.Start, (long)range.Length, restore);
         lifted.Add((range, restore, undo));
-        process.Invoke(SystemCall.SYS_madvise, (long)range.Start, (long)range.Length, lift)
-            .OrThrow("let the fork see the range", process.Pid, range);
+        SyscallResult done = process.Invoke(SystemCall.SYS_madvise, (long)range.Start, (long)range.Length, lift);
+        if (done.Failed) Rejoin(range.Start, lift, restore);
+        // madvise(2) says EAGAIN for it.
+        if (done.Errno == Errno.EAGAIN) done = new SyscallResult(-(long)Errno.ENOMEM);
+        done.OrThrow("let the fork see the range", process.Pid, range, done.Errno == Errno.ENOMEM ? "the source's map count does not allow it" : null);
+    }
+
+    // Refused at the second end (vm.max_map_count), a VMA stays cut at the first: advice to the whole rest joins it again, where nobody can fork meanwhile.
+    private void Rejoin(ulong start, int lift, int restore)
+    {
+        if (process is OwnProcess || VmaAt(start) is not { } rest || rest.Start != start) return;
+        process.Invoke(SystemCall.SYS_madvise, (long)rest.Start, (long)rest.Length, lift);
+        process.Invoke(SystemCall.SYS_madvise, (long)rest.Start, (long)rest.Length, restore);
     }
 
     public void Dispose()

@@ -42,14 +42,17 @@ internal static class UserfaultfdProbe
             using FileDescriptor here = FileDescriptor.From(taken, "look for a userfaultfd on the source range", source.Pid);
             Errno errno = Userfaultfd.Enable(here, 0, out _);
             if (errno != Errno.None) throw new PvmmapException(errno, "look for a userfaultfd on the source range", source.Pid);
+            // Where nobody runs who would wait meanwhile, whole VMAs are asked about, which gives the same answer: to register a part cuts its VMA,
+            // and where that is refused at the second end (vm.max_map_count) it stays cut at the first.
+            using MapsFile? maps = source is OwnProcess ? null : MapsFile.Open(source.Pid);
             foreach (PageRange run in anonymous)
             {
-                errno = RegisterAndUnregister(here, tracer, run);
+                errno = RegisterAndUnregister(here, tracer, Whole(maps, run));
                 if (errno == Errno.EBUSY) return true;
                 if (errno != Errno.None) throw new PvmmapException(errno, "look for a userfaultfd on the source range", source.Pid, run);
             }
             // Shared and huge pages can be guarded too; other files cannot (EINVAL), nor what may not be written (EPERM).
-            return others.Any(range => RegisterAndUnregister(here, tracer, range) == Errno.EBUSY);
+            return others.Any(range => RegisterAndUnregister(here, tracer, Whole(maps, range)) == Errno.EBUSY);
         }
         finally
         {
@@ -82,6 +85,12 @@ internal static class UserfaultfdProbe
         if (opened.Errno == Errno.EPERM && userModeToo && !KernelFeatures.IsWithout(KernelFeature.UserModeOnly))
             opened = process.InvokeUndoable(SystemCall.SYS_close, 0, out undo, SystemCall.SYS_userfaultfd, flags | Userfaultfd.UFFD_USER_MODE_ONLY);
         return opened;
+    }
+
+    private static PageRange Whole(MapsFile? maps, PageRange range)
+    {
+        if (maps?.FindRangeFrom(range.Start) is not { } first || maps.FindRangeFrom(range.End - PageRange.PageSize) is not { } last) return range;
+        return new PageRange(Math.Min(first.Start, range.Start), last.Start < range.End ? last.End : range.End);
     }
 
     private static unsafe Errno RegisterAndUnregister(FileDescriptor uffd, TracerProcess tracer, PageRange range)
