@@ -55,11 +55,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 holder.Dispose();
                 return HoldStill(from, to, plan);
             }
-            Place(from, to, plan, holder, out Region region);
-            if (flags.HasFlag(MmapFlags.Move))
-            {
-                Visit(to, everyThread: false, Release);
-            }
+            // A move is one within this process or that one: what it gives up it has in the same visit.
+            Place(from, to, plan, holder, release: null, out Region region);
             return Result(to, region, plan, holder);
         }
         finally
@@ -90,8 +87,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 using HolderProcess? holder = sharesSource ? Share(from, stopped, calls, ref plan) : Duplicate(from, stopped, ref plan);
                 if (holder is not null)
                 {
-                    bool copied = Place(from, to, plan, holder, out Region region);
-                    if (IsMove && (copied || !sharesSource)) Release(calls);
+                    using SourceRelease? release = IsMove ? new(calls, source) : null;
+                    Place(from, to, plan, holder, release, out Region region);
                     stopped?.Dispose();
                     sourceStopTime += stopped?.StopTime ?? TimeSpan.Zero;
                     return Result(to, region, plan, holder);
@@ -138,18 +135,6 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         {
             holder.Dispose();
             throw;
-        }
-    }
-
-    private void Release(IProcessCalls calls)
-    {
-        try
-        {
-            calls.Invoke(SystemCall.SYS_munmap, (long)source.Start, (long)source.Length).OrThrow("release the source range", sourcePid, source);
-        }
-        catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
-        {
-            // Killed meanwhile: the range went with it, and the target has it all.
         }
     }
 
@@ -231,8 +216,13 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
     }
 
-    /// <returns>True if the content was copied there, because the target cannot be filled behind the call.</returns>
-    private bool Place(Participant from, Participant to, SourcePlan plan, HolderProcess holder, out Region placed)
+    /// <param name="from">The source.</param>
+    /// <param name="to">The target.</param>
+    /// <param name="plan">What lies in the range.</param>
+    /// <param name="holder">Who has its pages.</param>
+    /// <param name="release">A move between two processes: what unmaps the range in the source, which stands still or is this process.</param>
+    /// <param name="placed">Where they are now.</param>
+    private void Place(Participant from, Participant to, SourcePlan plan, HolderProcess holder, SourceRelease? release, out Region placed)
     {
         using MappedObjects objects = MappedObjects.Open(holder, sourcePid, from.Pidfd, plan);
         Region region = null!;
@@ -240,6 +230,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         ConfirmSentinel();
         Visit(to, flags.HasFlag(MmapFlags.Fixed) && plan.Pieces.Count > 1, target =>
         {
+            using SourceRelease? within = ReleaseWithin(target);
             region = Region.Map(target, plan, destination, flags, out int undo);
             Step.Reached(CallStep.RegionMapped);
             try
@@ -248,6 +239,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 if (!filled && sentinel?.AwaitReady() == false)
                     throw new PvmmapException(Errno.EAGAIN, "start the sentinel", hint: "it was killed");
                 LeaveSentinel();
+                SourceRelease? releases = filled || !sharesSource ? release ?? within : null;
+                releases?.Prepare();
                 if (!filled && !mayFillLater && !sharesSource)
                 {
                     target.ClearUndo(undo);
@@ -262,6 +255,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 Tracer.Stillness = null;
                 inPlace = !sharesSource || filled || replaces;
                 Step.Reached(CallStep.RegionCommitted);
+                releases?.Unmap();
                 if (!sharesSource || filled) return;
                 holder.AwaitRelocation();
                 inPlace = true;
@@ -276,10 +270,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             }
         });
         placed = region;
-        if (!inPlace) FillThenPlace(to, region, plan, holder);
+        if (!inPlace) FillThenPlace(to, region, plan, holder, release);
         else if (sharesSource && !filled && flags.HasFlag(MmapFlags.Populate)) AwaitFill(holder, region);
-        return filled;
     }
+
+    private SourceRelease? ReleaseWithin(IProcessCalls process) => IsWithinOne && flags.HasFlag(MmapFlags.Move) ? new(process, source) : null;
 
     // Within one process it is a duplicate whose original is unmapped: source and target cannot stand still one after the other.
     private bool IsMove => flags.HasFlag(MmapFlags.Move) && !IsWithinOne;
@@ -392,11 +387,16 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     }
 
     /// <summary>For POPULATE, and where the fill may not go on behind the call: nothing is replaced before every page is there.</summary>
-    private void FillThenPlace(Participant to, Region region, SourcePlan plan, HolderProcess holder)
+    private void FillThenPlace(Participant to, Region region, SourcePlan plan, HolderProcess holder, SourceRelease? release)
     {
         holder.EndCall();
         DuplicationState state = holder.AwaitEnd();
-        if (state == DuplicationState.Complete && !region.MustMove) return;
+        bool releases = flags.HasFlag(MmapFlags.Move);
+        if (state == DuplicationState.Complete && !region.MustMove && (release is not null || !releases))
+        {
+            release?.Unmap();
+            return;
+        }
         // After execve() the same process is another program: nothing of ours is in it.
         if (state == DuplicationState.TargetGone || !Maps.Read(targetPid, region.Range).Exists(vma => !vma.IsFileBacked))
             throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended or called execve during the fill");
@@ -404,7 +404,18 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         {
             if (state == DuplicationState.Complete)
             {
-                region.MoveIntoPlace(target);
+                using SourceRelease? within = ReleaseWithin(target);
+                try
+                {
+                    within?.Prepare();
+                }
+                catch
+                {
+                    region.Unmap(target);
+                    throw;
+                }
+                if (region.MustMove) region.MoveIntoPlace(target);
+                (release ?? within)?.Unmap();
                 return;
             }
             region.Unmap(target);

@@ -42,6 +42,16 @@ public sealed class AddressSpaceLimitTests(Theatre theatre) : Scene(theatre)
     public void Map_count_of_the_source(Mode mode) => FreeOneByOne(NewAttempt(mode, Way.ThirdParty, Pages * Page), a => a.Source);
 
     [Theory]
+    [MemberData(nameof(EachModeFixedOrNot))]
+    public void Map_count_of_a_filtered_source(Mode mode, bool fix)
+    {
+        // its content is copied before the call returns, and what is moved is unmapped there behind that
+        Attempt attempt = NewAttempt(mode, Way.ThirdParty, Pages * Page, fix);
+        Seccomp.Watch(attempt.Source);
+        FreeOneByOne(attempt, a => a.Source);
+    }
+
+    [Theory]
     [MemberData(nameof(EachMode))]
     public void Map_count_of_a_source_that_withholds_the_range_from_its_children(Mode mode)
     {
