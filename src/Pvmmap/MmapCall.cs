@@ -69,7 +69,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <summary>
     /// A move, and a copy of what does not stay in a fork. The source stands still until it is over. In a move of anonymous memory everything is made
     /// ready; then the target takes the region, and only after that, seen by the holder, the pages leave the source: who touches the region before
-    /// waits. Memory of other kinds is duplicated, and unmapped in the source when the target has it.
+    /// waits. Memory of other kinds is duplicated, and unmapped in the source when the target has it and does not run yet.
     /// </summary>
     private MmapResult HoldStill(Participant from, Participant to, SourcePlan plan)
     {
@@ -251,6 +251,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 if (sharesSource && sourcePid == Self && !filled) Tracer.Stillness = (holder.Control.StateWord, ControlState.Prepared);
                 // Where it was built nobody knows of it before the call returns: it can still be taken back.
                 bool replaces = region.MustMove;
+                if (releases is not null) (target as StoppedProcess)?.StopTheRest();
                 region.Commit(target, undo, announce: sharesSource && !filled);
                 Tracer.Stillness = null;
                 inPlace = !sharesSource || filled || replaces;
@@ -400,7 +401,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         // After execve() the same process is another program: nothing of ours is in it.
         if (state == DuplicationState.TargetGone || !Maps.Read(targetPid, region.Range).Exists(vma => !vma.IsFileBacked))
             throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended or called execve during the fill");
-        Visit(to, region.MovesInPieces, target =>
+        Visit(to, region.MovesInPieces || releases, target =>
         {
             if (state == DuplicationState.Complete)
             {

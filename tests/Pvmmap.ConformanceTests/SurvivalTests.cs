@@ -1,3 +1,4 @@
+using System.Globalization;
 using Pvmmap.ConformanceTests.Stage;
 
 namespace Pvmmap.ConformanceTests;
@@ -225,6 +226,44 @@ public sealed class SurvivalTests(Theatre theatre) : Scene(theatre)
         Assert.True(source.Awake() is "" or "epoll_wait:4", source.Awake());
         // a call that died half-way may leave its page of code behind, no more than that
         Assert.InRange((ulong)ProcessStatus.Mappings(source.Pid), mappings, mappings + 40);
+    }
+
+    /// <summary>Where the caller stops, and whether the range has left the source by then.</summary>
+    public static TheoryData<bool, string, bool> StepsOfACopiedMove => new()
+    {
+        { false, "CommitPrepared", false }, { false, "RegionCommitted", false }, { false, "TargetPagesUnmapped", true },
+        { true, "CommitPrepared", false }, { true, "RegionCommitted", false }, { true, "TargetPagesUnmapped", true },
+    };
+
+    [Theory]
+    [MemberData(nameof(StepsOfACopiedMove))]
+    public void A_move_that_is_copied_has_left_the_source_before_the_target_runs(bool shared, string step, bool left)
+    {
+        // of shared memory, and out of a source under a seccomp filter; see docs/limits.md
+        const ulong Small = 64 * Page;
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.Map(Small, flags: shared ? MapFlags.Shared : MapFlags.Private), place = target.MapFilled(Small, 2);
+        source.Fill(at, Small, 1);
+        if (!shared) Seccomp.Watch(source);
+        target.StartIdlers(3);
+        (ProcessRecord sourceBefore, ProcessRecord targetBefore) = (ProcessRecord.TakeAtRest(source.Pid), ProcessRecord.TakeAtRest(target.Pid, new PageRange(place, place + Small)));
+        using var caller = new SteppedCaller(Theatre, NewProgram(SteppedCaller.Program, Theatre.Door, $"{source.Pid}", $"{target.Pid}", $"0x{at:x}",
+            $"{Small / Page}", "1", $"0x{place:x}", $"0x{(ulong)(MmapFlags.Move | MmapFlags.Fixed):x}", step, "None"));
+        caller.Say("call");
+        Assert.Equal(step, caller.Hear("at", "done")?[1]);
+        Assert.Equal(left, Smaps.Within(source.Pid, at, Small).Count == 0);
+        Assert.All(Directory.EnumerateDirectories($"/proc/{target.Pid}/task"), task => Assert.Equal('t', ProcessStatus.State(int.Parse(Path.GetFileName(task), CultureInfo.InvariantCulture))));
+        Libc.Kill(caller.Pid, Libc.SIGKILL);
+        foreach (Puppet each in (Puppet[])[source, target]) Eventually.Equals(0UL, () => ProcessStatus.Figure(each.Pid, "TracerPid"), "nobody traces them");
+        target.AssertContent(place, Small, step == "CommitPrepared" ? 2UL : 1);
+        targetBefore.AssertUnchanged();
+        if (left) sourceBefore.AssertUnchanged(new PageRange(at, at + Small));
+        else
+        {
+            sourceBefore.AssertUnchanged();
+            source.AssertContent(at, Small, 1);
+        }
+        Assert.Equal("", target.Awake());
     }
 
     private static void AssertNoZeros(AddressSpace space, ulong at, ulong length, ulong firstPage)

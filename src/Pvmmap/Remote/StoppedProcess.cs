@@ -92,6 +92,9 @@ internal sealed class StoppedProcess : IProcessCalls
         }
     }
 
+    /// <summary>Stops those of its threads that run still.</summary>
+    public void StopTheRest() => StopEveryThread();
+
     private void StopEveryThread()
     {
         for (int known = -1; known != stopped.Count;)
