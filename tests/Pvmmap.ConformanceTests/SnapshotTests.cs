@@ -223,14 +223,14 @@ public sealed class SnapshotTests(Theatre theatre) : Scene(theatre)
         {
             SnapshotRange range = snapshot.Ranges.Single(range => range.Range.Start <= at && at < range.Range.End);
             SnapshotUsage usage = range.Usage!;
-            Assert.Equal(
-                (string[])["Rss", "Pss", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "AnonHugePages", "ShmemPmdMapped",
-                    "Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss", "Locked", "KernelPageSize"],
-                ((string Name, ulong Bytes)[])[("Rss", usage.Rss), ("Pss", usage.Pss), ("Shared_Clean", usage.SharedClean), ("Shared_Dirty", usage.SharedDirty),
-                    ("Private_Clean", usage.PrivateClean), ("Private_Dirty", usage.PrivateDirty), ("Referenced", usage.Referenced), ("Anonymous", usage.Anonymous),
-                    ("AnonHugePages", usage.AnonHugePages), ("ShmemPmdMapped", usage.ShmemPmdMapped), ("Shared_Hugetlb", usage.SharedHugetlb),
-                    ("Private_Hugetlb", usage.PrivateHugetlb), ("Swap", usage.Swap), ("SwapPss", usage.SwapPss), ("Locked", usage.Locked), ("KernelPageSize", usage.KernelPageSize)]
-                    .Where(figure => figure.Bytes == expected[range.Range.Start].GetValueOrDefault(figure.Name)).Select(figure => figure.Name));
+            (string Name, ulong Bytes)[] figures =
+            [
+                ("Rss", usage.Rss), ("Pss", usage.Pss), ("Shared_Clean", usage.SharedClean), ("Shared_Dirty", usage.SharedDirty), ("Private_Clean", usage.PrivateClean),
+                ("Private_Dirty", usage.PrivateDirty), ("Referenced", usage.Referenced), ("Anonymous", usage.Anonymous), ("AnonHugePages", usage.AnonHugePages),
+                ("ShmemPmdMapped", usage.ShmemPmdMapped), ("Shared_Hugetlb", usage.SharedHugetlb), ("Private_Hugetlb", usage.PrivateHugetlb), ("Swap", usage.Swap),
+                ("SwapPss", usage.SwapPss), ("Locked", usage.Locked), ("KernelPageSize", usage.KernelPageSize),
+            ];
+            Assert.Equal(figures.Select(figure => (figure.Name, expected[range.Range.Start].GetValueOrDefault(figure.Name))), figures);
         }
         Assert.True(snapshot.Ranges.Single(range => range.Range.Start <= own && own < range.Range.End).Usage!.Locked >= MiB);
 
