@@ -8,6 +8,9 @@ namespace Pvmmap.ConformanceTests.Stage;
 /// <summary>Made once per run: compiles programs/*.c, starts the nursery, and takes the connections of the programs that it starts.</summary>
 public sealed class Theatre : IDisposable
 {
+    /// <summary>A folder of programs that are compiled already: to compile is slow on an emulated machine.</summary>
+    public const string Compiled = "PVMMAP_TEST_PROGRAMS";
+
     private readonly string _folder = Directory.CreateTempSubdirectory("pvmmap-conformance-").FullName;
     private readonly Socket _door = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
     private readonly ConcurrentDictionary<int, BlockingCollection<Line>> _arrived = [];
@@ -53,9 +56,14 @@ public sealed class Theatre : IDisposable
 
     public string NewFolder(string name) => Directory.CreateDirectory(Path.Combine(_folder, name)).FullName;
 
-    /// <summary>Compiles programs/NAME.c as any user would, with every warning an error.</summary>
+    /// <summary>Compiles programs/NAME.c as any user would, with every warning an error; a program that is in the folder of <see cref="Compiled"/> is taken from there.</summary>
     public void Compile(string name, params IEnumerable<string> options)
     {
+        if (Environment.GetEnvironmentVariable(Compiled) is { Length: > 0 } folder && File.Exists(Path.Combine(folder, name)))
+        {
+            File.Copy(Path.Combine(folder, name), Program(name));
+            return;
+        }
         string source = Path.Combine(RepositoryRoot, "tests/programs", name + ".c");
         (int code, string output) = Run("gcc", ["-O2", "-Wall", "-Werror", source, "-o", Program(name), .. options, "-ldl"]);
         if (code != 0) throw new InvalidOperationException($"gcc {source}:\n{output}");
