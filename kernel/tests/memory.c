@@ -164,11 +164,11 @@ static void compaction(void)
     end_worker(target);
 }
 
+/* How many pages are in the frame of the first. */
 static long merged(struct worker worker, uint64_t address, long pages)
 {
-    uint64_t frame = FRAME((uint64_t)ask(worker, OP_PAGEMAP, address, 0, 0, 0));
     long same = 0;
-    for (long i = 0; i < pages; i++) same += FRAME((uint64_t)ask(worker, OP_PAGEMAP, address + i * PAGE, 0, 0, 0)) == frame;
+    for (long i = 0; i < pages; i++) same += same_frames(worker, address, worker, address + i * PAGE, PAGE);
     return same;
 }
 
