@@ -14,20 +14,22 @@ static long numbers_of(pid_t pid, const char *file, const char *key)
     return value;
 }
 
-/* The nth allocation from now on fails; then how many were still to come, so 0 if it happened. */
+/* Of this thread; opened before anything is made to fail. */
+static int fail_file = -1;
+
+/* The nth allocation from now on fails; 0 for none. */
 static void fail_nth(int n)
 {
     char text[16];
-    snprintf(text, sizeof text, "%d", n);
-    CHECK(!put("/proc/thread-self/fail-nth", text));
+    int length = snprintf(text, sizeof text, "%d", n);
+    EXPECT(pwrite(fail_file, text, length, 0), length);
 }
 
+/* How many allocations there still are until one fails: 0 if it has. */
 static int left(void)
 {
     char text[16] = { 0 };
-    int file = open("/proc/thread-self/fail-nth", O_RDONLY);
-    if (read(file, text, sizeof text - 1) <= 0) text[0] = 0;
-    close(file);
+    CHECK(pread(fail_file, text, sizeof text - 1, 0) > 0);
     return atoi(text);
 }
 
@@ -44,10 +46,9 @@ static void scene(const struct scene *scene)
     uint64_t length = 40 * PAGE, from = PLACE / 2, to = PLACE;
     int failed = 0, survived = 0;
     for (int n = 1; n < 2000; n++) {
-        /* A source with a readonly part, a swapped part, huge pages, and a pinned page. */
+        /* A source with a readonly part, a swapped part, and one of a file. */
         munmap((void *)from, 4 * HUGEPAGE);
         mmap((void *)from, 4 * HUGEPAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-        if (n == 1 && scene->flags == PVMMAP_POPULATE) madvise((void *)from, 4 * HUGEPAGE, MADV_HUGEPAGE);
         fill(from, length, 7);
         mprotect((void *)(from + 10 * PAGE), 10 * PAGE, PROT_READ);
         if (scene->files) {
@@ -67,9 +68,8 @@ static void scene(const struct scene *scene)
             ask(target, OP_FILL, to - PAGE, length + 2 * PAGE, 1, 0);
         }
         long maps = ask(target, OP_MAPS_HASH, 0, 0, 0, 0), size = numbers_of(target.pid, "status", "VmSize:"), data = numbers_of(target.pid, "status", "VmData:");
-        long own = numbers_of(getpid(), "status", "VmSize:"), own_lines = 0;
+        long own = numbers_of(getpid(), "status", "VmSize:");
         uint64_t old = scene->replace && !scene->self ? 1 : 0;
-        (void)own_lines;
 
         fail_nth(n);
         long result = call(pid, from + 5 * PAGE, length - 10 * PAGE, to, scene->flags | (scene->replace ? PVMMAP_FIXED : PVMMAP_FIXED_NOREPLACE));
@@ -126,10 +126,13 @@ static void every_allocation(void)
     put("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N");
     put("/sys/kernel/debug/fail_page_alloc/min-order", "0");
     put("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+    fail_file = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+    CHECK(fail_file >= 0);
     static const char *const caches[] = { "anon_vma_chain", "anon_vma", "vm_area_struct" };
     long before[3];
     for (int i = 0; i < 3; i++) before[i] = slab_objects(caches[i]);
     for (unsigned i = 0; i < sizeof scenes / sizeof scenes[0]; i++) scene(&scenes[i]);
+    close(fail_file);
     for (int i = 0; i < 3; i++) CHECK(slab_objects(caches[i]) - before[i] < 150);
 }
 
