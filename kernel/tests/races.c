@@ -77,12 +77,12 @@ static void forks_meanwhile(void)
 
 static void exec_meanwhile(void)
 {
-    uint64_t length = 600 * PAGE, mapped = 0, again = 0;
+    uint64_t length = 100 * PAGE, mapped = 0, again = 0;
     uint64_t from = (uint64_t)mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     fill(from, length, 7);
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 40; i++) {
         struct worker worker = start_worker_unready();
-        for (int k = 0; k < 40; k++) {
+        for (int k = 0; k < 20; k++) {
             long result = call(-worker.pid, from, length, 0, 0);
             mapped += result > 0;
             again += result == -EAGAIN;
@@ -91,7 +91,7 @@ static void exec_meanwhile(void)
         EXPECT(ask(worker, OP_NOTHING, 0, 0, 0, 0), 0);
         end_worker(worker);
     }
-    CHECK(mapped > 100);
+    CHECK(mapped > 40);
     printf("  %lu mapped, %lu while the program was loaded\n", mapped, again);
     EXPECT(count_wrong(from, length, 7), 0);
     munmap((void *)from, length);
@@ -101,7 +101,7 @@ static void exec_meanwhile(void)
 static void killed_meanwhile(void)
 {
     uint64_t length = 2048 * PAGE;
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 30; i++) {
         struct worker source = start_worker(), target = start_worker();
         uint64_t from = map(source, 0, length);
         ask(source, OP_FILL, from, length, 7, 0);
