@@ -11,6 +11,9 @@ internal static class CoreFilters
     /// <summary>The kinds that are shared.</summary>
     public const CoreFilter Shared = CoreFilter.AnonymousShared | CoreFilter.MappedShared | CoreFilter.HugeTlbShared | CoreFilter.DaxShared;
 
+    /// <summary>Shared mappings of files that the process cannot write: so the runtime of .NET maps assemblies, which have the names of types in them.</summary>
+    public const CoreFilter ReadOnlyShared = (CoreFilter)(1 << 9);
+
     /// <summary>That of a process: its coredump_filter, or the kernel's own where it cannot be read.</summary>
     public static CoreFilter Of(int pid) => (CoreFilter)(uint.TryParse(Files.TryReadText(string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/coredump_filter")),
         NumberStyles.HexNumber, CultureInfo.InvariantCulture, out uint filter) ? filter : SnapshotIdentity.DefaultCoreDumpFilter);
@@ -21,7 +24,7 @@ internal static class CoreFilters
     /// them too.
     /// </remarks>
     public static CoreFilter Usual(CoreFilter own, IReadOnlyList<SnapshotRange> ranges) =>
-        ranges.Any(range => IsOfDotnet(range.Name)) ? own | CoreFilter.MappedPrivate : own;
+        ranges.Any(range => IsOfDotnet(range.Name)) ? own | CoreFilter.MappedPrivate | ReadOnlyShared : own;
 
     /// <summary>The kind of a shared mapping; none if it maps a device's memory.</summary>
     /// <param name="codes">Its flags as smaps writes them.</param>

@@ -116,7 +116,8 @@ internal sealed record CoreSegment(SnapshotRange Mapping, IReadOnlyList<PageRang
         if (mapping is { IsFileBacked: false, Name: "[vsyscall]" or "[uprobes]" } || mapping.Name.StartsWith("[vvar", StringComparison.Ordinal)) return 0;
         bool Has(string code) => CoreFilters.Has(mapping.Flags, code);
         if (Has("dd") && !includeDontDump) return 0;
-        if (mapping.IsShared) return If(CoreFilters.OfShared(mapping.Flags, mapping.IsFileBacked, mapping.Name));
+        if (mapping.IsShared)
+            return If(CoreFilters.OfShared(mapping.Flags, mapping.IsFileBacked, mapping.Name) | (mapping.Content == SnapshotContent.File ? CoreFilters.ReadOnlyShared : CoreFilter.None));
         if (Has("sf")) return If(CoreFilter.DaxPrivate);
         if (Has("ht")) return If(CoreFilter.HugeTlbPrivate);
         if (Has("io")) return 0;
