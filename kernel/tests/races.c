@@ -3,34 +3,35 @@
 #include "harness.h"
 
 /*
- * A thread of the source counts up one word per page, page after page. A copy is of one instant if no page in it is more than one
+ * A thread of the source counts up a word in each of many pages, one after another, each in a page table of its own. A copy is of one instant if no page in it is more than one
  * behind the page before it, and none is ahead of one before it. Without the TLB flush a thread goes on writing to what is shared; without
  * the lock on the VMA it goes on to the next page while its last write is in a copy of its own.
  */
 static void cut(void)
 {
     enum { PAGES = 64, ROUNDS = 300 };
+    static const uint64_t LENGTH = PAGES * HUGEPAGE;
     static uint64_t counts[PAGES];
     struct worker source = start_worker();
-    uint64_t from = map(source, 0, PAGES * PAGE);
+    uint64_t from = map(source, 0, LENGTH);
     long torn = 0, changed = 0, moved = 0;
     uint64_t last = 0;
-    ask(source, OP_MADVISE, from, PAGES * PAGE, MADV_NOHUGEPAGE, 0);
-    ask(source, OP_FILL, from, PAGES * PAGE, 0, 0);
-    EXPECT(ask(source, OP_START_COUNTERS, from, PAGES * PAGE, 0, 0), 0);
+    ask(source, OP_MADVISE, from, LENGTH, MADV_NOHUGEPAGE, 0);
+    for (int i = 0; i < PAGES; i++) ask(source, OP_POKE, from + i * HUGEPAGE, 0, 0, 0);
+    EXPECT(ask(source, OP_START_COUNTERS, from, LENGTH, 0, 0), 0);
     for (int round = 0; round < ROUNDS; round++) {
-        long at = call(source.pid, from, PAGES * PAGE, PLACE, PVMMAP_FIXED);
+        long at = call(source.pid, from, LENGTH, PLACE, PVMMAP_FIXED);
         EXPECT(at, PLACE);
         if (at != (long)PLACE) break;
         int steps = 0;
         for (int i = 0; i < PAGES; i++) {
-            counts[i] = *(volatile uint64_t *)(PLACE + i * PAGE);
+            counts[i] = *(volatile uint64_t *)(PLACE + i * HUGEPAGE);
             steps += i && counts[i] != counts[i - 1];
         }
         torn += steps > 1 || counts[0] - counts[PAGES - 1] > 1;
         moved += counts[0] != last;
         last = counts[0];
-        for (int i = 0; i < PAGES; i++) changed += *(volatile uint64_t *)(PLACE + i * PAGE) != counts[i];
+        for (int i = 0; i < PAGES; i++) changed += *(volatile uint64_t *)(PLACE + i * HUGEPAGE) != counts[i];
     }
     EXPECT(torn, 0);
     EXPECT(changed, 0);
@@ -38,7 +39,7 @@ static void cut(void)
     printf("  the counter moved %ld times, to %lu\n", moved, last);
     ask(source, OP_STOP_COUNTERS, 0, 0, 0, 0);
     end_worker(source);
-    munmap((void *)PLACE, PAGES * PAGE);
+    munmap((void *)PLACE, LENGTH);
 }
 
 /* A thread of the target reads a range that is replaced again and again: it sees the old mapping or the new one, never anything else. */

@@ -150,11 +150,11 @@ static void *hammer(void *unused)
     return unused;
 }
 
-/* Counts up one word per page, page after page: at any instant each page is at the count of the next one or one ahead of it. */
+/* Counts up one word in every huge page's range, one after another: at any instant each is at the count of the next one or one ahead of it. */
 static void *count_up(void *unused)
 {
     for (uint64_t count = 1; !stop; count++)
-        for (uint64_t offset = 0; offset < range_length; offset += PAGE) *(volatile uint64_t *)(range_start + offset) = count;
+        for (uint64_t offset = 0; offset < range_length; offset += HUGEPAGE) *(volatile uint64_t *)(range_start + offset) = count;
     return unused;
 }
 
