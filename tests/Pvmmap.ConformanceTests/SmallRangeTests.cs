@@ -113,11 +113,13 @@ public sealed class SmallRangeTests(Theatre theatre) : Scene(theatre)
         Assert.Equal(3 * Page, Smaps.Resident(source.Pid, at, 32 * Page));
     }
 
-    /// <summary>Of several kinds, apart from each other; each has content in its last 2 MiB. The last is kept from children already.</summary>
+    /// <summary>Of several kinds, apart from each other; each has content in its last 2 MiB, the first all over. The last is kept from children already.</summary>
     private static ulong[] LargeMappings(Puppet source)
     {
         ulong[] all = [.. Enumerable.Range(0, 6).Select(_ => source.Map(Large))];
         foreach (ulong each in all) source.Fill(each + Large - Length, Length, 7);
+        // So much that it is worth keeping it out of a fork.
+        source.Fill(all[0], Large - Length, 8);
         source.Must(source.Advise(all[1], Large, Madv.WipeOnFork), "madvise");
         source.Must(source.Advise(all[1], Large, Madv.KeepOnFork), "madvise");
         source.Must(source.Advise(all[2], Large, Madv.HugePage), "madvise");
