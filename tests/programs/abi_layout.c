@@ -159,6 +159,9 @@ struct procmap_query {
 #define MFD_NOEXEC_SEAL 0x0008U
 #define MFD_EXEC 0x0010U
 #endif
+#ifndef SYS_process_vm_mmap /* in no header but that of a kernel that kernel/hook has been applied to */
+#define SYS_process_vm_mmap 490
+#endif
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
 #define PR_SET_VMA_ANON_NAME 0
