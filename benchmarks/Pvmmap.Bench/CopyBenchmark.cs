@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.IO.Pipes;
 using Pvmmap.Cli;
+using Pvmmap.Cli.Demo;
 
 namespace Pvmmap.Bench;
 
@@ -14,7 +15,8 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
 {
     private const ulong KiB = 1UL << 10, MiB = 1UL << 20, GiB = 1UL << 30;
     private const double TimesFork = 1.3, TimesBareHandler = 1.5, TimesSmallPages = 1.5, TimesHugePages = 1.0;
-    private const double Millisecond = 1000;
+    private const double Millisecond = 1000, Second = 1e6;
+    private const int AccountRounds = 3;
     /// <summary>Farther apart than what is delivered along with a page, so that each access is a fault.</summary>
     private const ulong Stride = 256 * KiB;
     private const string Fork = "fork() of the source", Write = "process_vm_writev()", Read = "process_vm_readv()", Pipe = "a pipe",
@@ -23,6 +25,8 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     private const string Together = "handler on the same processor", Apart = "handler anywhere";
     private const string Call = "call", Whole = "call, then every page in place", Filling = "from the end of the call to every page in place",
         HugeFilling = "from the end of the call to huge pages in place", SourceStop = "source stopped", TargetStop = "target stopped";
+    private const string PeakAbove = "peak memory above the source's", SwappedIn = "pages swapped in", SourceFaults = "page faults of the source",
+        TargetFaults = "page faults of the target", TargetTables = "page tables of the target (VmPTE)";
 
     private static readonly Data[] s_small = [new("64 MiB in 4 KiB pages", 64 * MiB, PageKind.Small, 15), new("64 MiB in huge pages", 64 * MiB, PageKind.Huge, 15)];
 
@@ -33,6 +37,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     ];
 
     private readonly List<Series> _series = [];
+    private readonly List<Amount> _amounts = [];
     private readonly List<Finding> _findings = [];
     private readonly List<string> _notes =
     [
@@ -49,7 +54,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     {
         foreach (Data data in full ? [.. s_small, .. s_large] : s_small) Measure(data, say, interrupted);
         MeasureFaults(say, interrupted);
-        return new BenchReport(Name, Description, DateOnly.FromDateTime(DateTime.UtcNow), MachineDescription.Here(), _series, _findings, _notes);
+        return new BenchReport(Name, Description, DateOnly.FromDateTime(DateTime.UtcNow), MachineDescription.Here(), _series, _findings, _notes, _amounts);
     }
 
     private void Measure(Data data, Action<string> say, CancellationToken interrupted)
@@ -62,7 +67,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         }
 
         using WorkerProcess source = new(), target = new();
-        Times times = new(data.Name);
+        Measurements times = new(data.Name, data.Length);
         // The first round is not counted: it finds the code, and in a virtual machine the memory.
         for (int round = 0; round <= data.Rounds; round++)
         {
@@ -72,7 +77,9 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             Round(source, target, data, times);
         }
 
+        Account(source, target, data, times, say, interrupted);
         _series.AddRange(times.Series);
+        _amounts.AddRange(times.Amounts);
         _findings.AddRange(
         [
             .. new[] { Push, Pull, Third }.Select(way => new Finding(
@@ -84,44 +91,90 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
                 : new($"rate of the fill, huge pages kept, / of process_vm_writev() into huge pages, {data.Name}",
                     times.Median(Write, Call) / times.Median(Third, HugeFilling), FigureUnit.Times, AtLeast: TimesHugePages),
             new($"call of process_vm_writev() / of push, {data.Name}", times.Median(Write, Call) / times.Median(Push, Call), FigureUnit.Times),
+            new($"rate of the fill of third party, {data.Name}", data.Length / times.Median(Third, Filling) * Second, FigureUnit.BytesPerSecond),
+            new($"rate of process_vm_writev(), {data.Name}", data.Length / times.Median(Write, Call) * Second, FigureUnit.BytesPerSecond),
         ]);
     }
 
-    private void Round(WorkerProcess source, WorkerProcess target, Data data, Times times)
+    /// <summary>
+    /// Rounds of their own, in which source and target are in a memory cgroup and what each way costs other than time is counted. They are not timed:
+    /// it takes a few reads of files before and after.
+    /// </summary>
+    private void Account(WorkerProcess source, WorkerProcess target, Data data, Measurements times, Action<string> say, CancellationToken interrupted)
     {
-        ulong from = Fill(source, data);
-        times.Add(Fork, Call, source.Fork());
-        times.Add(Write, Call, source.WriteTo(target, target.Map(data.Length, data.Kind)));
-        Check(target);
-        target.Map(data.Length, data.Kind);
-        times.Add(Read, Call, target.ReadFrom(source, from));
-        Check(target);
-        target.Map(data.Length, data.Kind);
-        times.Add(Pipe, Call, ThroughPipe(source, target));
-        Check(target);
-        (TimeSpan written, int file) = source.WriteToMemfd();
-        times.Add(SharedFile, Call, written + target.MapMemfd(source, file, data.Length));
-        Check(target);
+        using MemoryCgroup? group = MemoryCgroup.TryCreate("bench");
+        if (group is null) _notes.Add($"{data.Name}: peak memory was not measured, it takes root and a memory cgroup.");
+        group?.Enter(source.Pid);
+        group?.Enter(target.Pid);
+        Measurements untimed = new(data.Name);
+        for (int round = 1; round <= AccountRounds; round++)
+        {
+            interrupted.ThrowIfCancellationRequested();
+            say($"{data.Name}, what it costs other than time, round {round} of {AccountRounds}");
+            Round(source, target, data, untimed, (way, step) =>
+            {
+                ProcessAccounts sourceBefore = ProcessAccounts.Of(source.Pid), targetBefore = ProcessAccounts.Of(target.Pid);
+                ulong swappedIn = SwapTraffic.PagesIn(), before = group?.Usage ?? 0;
+                bool countsPeak = group?.ResetPeak() ?? false;
+                step();
+                if (countsPeak) times.Add(way, PeakAbove, FigureUnit.Bytes, (double)group!.Peak - before);
+                times.Add(way, SwappedIn, FigureUnit.Pages, SwapTraffic.PagesIn() - swappedIn);
+                ProcessAccounts sourceAfter = ProcessAccounts.Of(source.Pid), targetAfter = ProcessAccounts.Of(target.Pid);
+                times.Add(way, SourceFaults, FigureUnit.Count, (double)sourceAfter.Faults - sourceBefore.Faults);
+                times.Add(way, TargetFaults, FigureUnit.Count, (double)targetAfter.Faults - targetBefore.Faults);
+                times.Add(way, TargetTables, FigureUnit.Bytes, (double)targetAfter.PageTables - targetBefore.PageTables);
+            });
+        }
+    }
 
-        Add(Push, source.Push(target, target.Reserve(data.Length), MmapFlags.Fixed));
+    /// <summary>Each way once; around each of them what one wants to do before and after.</summary>
+    private void Round(WorkerProcess source, WorkerProcess target, Data data, Measurements times, Action<string, Action>? around = null)
+    {
+        ulong from = Fill(source, data), at = 0;
+        around ??= (_, step) => step();
+        around(Fork, () => times.Add(Fork, Call, source.Fork()));
+        at = target.Map(data.Length, data.Kind);
+        around(Write, () => times.Add(Write, Call, source.WriteTo(target, at)));
+        Check(target);
+        target.Map(data.Length, data.Kind);
+        around(Read, () => times.Add(Read, Call, target.ReadFrom(source, from)));
+        Check(target);
+        target.Map(data.Length, data.Kind);
+        around(Pipe, () => times.Add(Pipe, Call, ThroughPipe(source, target)));
+        Check(target);
+        target.Release();
+        around(SharedFile, () =>
+        {
+            (TimeSpan written, int file) = source.WriteToMemfd();
+            times.Add(SharedFile, Call, written + target.MapMemfd(source, file, data.Length));
+        });
+        Check(target);
+        source.CloseMemfd();
+
+        at = target.Reserve(data.Length);
+        around(Push, () => Add(Push, source.Push(target, at, MmapFlags.Fixed)));
         Check(target);
         target.Reserve(data.Length);
-        Add(Pull, target.Pull(source, from, MmapFlags.Fixed));
+        around(Pull, () => Add(Pull, target.Pull(source, from, MmapFlags.Fixed)));
         Check(target);
-        ulong at = target.Reserve(data.Length);
+        at = target.Reserve(data.Length);
         TimeSpan joining = default;
-        CallTimes third = CallTimes.Of(() => ProcessVm.MmapBetween(source.Pid, target.Pid, from, data.Length, at, MmapFlags.Fixed), fill =>
+        around(Third, () =>
         {
-            if (data.Kind != PageKind.Huge) return;
-            long start = Stopwatch.GetTimestamp();
-            if (fill.UseHugePages() is var huge && huge < data.Length * 9 / 10) throw new IOException($"bench: only {Figures.Bytes(huge)} are in huge pages");
-            joining = Stopwatch.GetElapsedTime(start);
+            CallTimes third = CallTimes.Of(() => ProcessVm.MmapBetween(source.Pid, target.Pid, from, data.Length, at, MmapFlags.Fixed), fill =>
+            {
+                if (data.Kind != PageKind.Huge) return;
+                long start = Stopwatch.GetTimestamp();
+                if (fill.UseHugePages() is var huge && huge < data.Length * 9 / 10) throw new IOException($"bench: only {Figures.Bytes(huge)} are in huge pages");
+                joining = Stopwatch.GetElapsedTime(start);
+            });
+            Add(Third, third);
+            if (data.Kind == PageKind.Huge) times.Add(Third, HugeFilling, third.Complete - third.Call + joining);
         });
-        Add(Third, third);
-        if (data.Kind == PageKind.Huge) times.Add(Third, HugeFilling, third.Complete - third.Call + joining);
         Check(target);
+        at = target.Reserve(data.Length);
         // Last: it empties the source.
-        Add(Move, source.Push(target, target.Reserve(data.Length), MmapFlags.Fixed | MmapFlags.Move));
+        around(Move, () => Add(Move, source.Push(target, at, MmapFlags.Fixed | MmapFlags.Move)));
         Check(target);
         target.Release();
 
@@ -154,7 +207,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     {
         var data = new Data("256 MiB in 4 KiB pages", 256 * MiB, PageKind.Small, 7);
         using WorkerProcess source = new(), target = new();
-        Times times = new(data.Name);
+        Measurements times = new(data.Name);
         for (int round = 0; round <= data.Rounds; round++)
         {
             interrupted.ThrowIfCancellationRequested();
@@ -169,6 +222,10 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
                 times.Add("process_vm_mmap, while it fills", access, During(MmapFlags.None, together, () => target.Touch(Stride, write)));
             }
 
+            times.Add("no call", "write by the source", source.Touch(Stride, write: true));
+            source.HoldFork();
+            times.Add(Fork, "write by the source", source.Touch(Stride, write: true));
+            source.EndFork();
             times.Add(Lazy, "write by the source", During(MmapFlags.Lazy, together: false, () => source.Touch(Stride, write: true)));
 
             Latency During(MmapFlags flags, bool together, Func<Latency> touch)
@@ -188,6 +245,12 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
                 if (fill.State != DuplicationState.Complete) throw new IOException($"bench: the fill ended as {fill.State}");
                 return latency;
             }
+        }
+
+        foreach (string part in (string[])["p50", "p99"])
+        {
+            string what = $"write by the source, {part}";
+            _findings.Add(new($"{what}, while the holder has the page / a forked child", times.MedianOrNull(Lazy, what) / times.MedianOrNull(Fork, what), FigureUnit.Times));
         }
 
         if (BareHandler.Program is null) _notes.Add("The bare userfaultfd handler was not measured: the program was not given (--bare-handler).");
@@ -227,36 +290,4 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     }
 
     private sealed record Data(string Name, ulong Length, PageKind Kind, int Rounds);
-
-    /// <summary>What was timed of one piece of data, in the order in which it first came.</summary>
-    private sealed class Times(string data)
-    {
-        private readonly List<(string Way, string Measured, List<TimeSpan> Times)> _all = [];
-
-        /// <summary>False in a round that warms up.</summary>
-        public bool Counted { get; set; }
-
-        public IEnumerable<Series> Series => _all.Select(one => new Series(data, one.Way, one.Measured, Spread.Of(one.Times)));
-
-        public void Add(string way, string measured, TimeSpan time)
-        {
-            if (!Counted) return;
-            List<TimeSpan>? times = _all.Find(one => (one.Way, one.Measured) == (way, measured)).Times;
-            if (times is null) _all.Add((way, measured, times = []));
-            times.Add(time);
-        }
-
-        public void Add(string way, string access, Latency latency)
-        {
-            Add(way, $"{access}, p50", TimeSpan.FromMicroseconds(latency.P50 / 1000.0));
-            Add(way, $"{access}, p99", TimeSpan.FromMicroseconds(latency.P99 / 1000.0));
-            Add(way, $"{access}, p99.9", TimeSpan.FromMicroseconds(latency.P999 / 1000.0));
-        }
-
-        /// <summary>Microseconds.</summary>
-        public double Median(string way, string measured) => MedianOrNull(way, measured) ?? throw new InvalidOperationException($"{way}, {measured} was not measured");
-
-        public double? MedianOrNull(string way, string measured) =>
-            _all.Find(one => (one.Way, one.Measured) == (way, measured)).Times is { } times ? Spread.Of(times).P50 : null;
-    }
 }

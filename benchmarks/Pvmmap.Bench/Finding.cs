@@ -1,5 +1,4 @@
 using System.Text.Json.Serialization;
-using Pvmmap.Cli;
 
 namespace Pvmmap.Bench;
 
@@ -12,26 +11,8 @@ internal sealed record Finding(string What, double? Value, FigureUnit Unit, doub
         : null;
 
     [JsonIgnore]
-    public string Measured => Value is { } value ? Text(value) : "not measured";
+    public string Measured => Value is { } value ? Unit.Text(value) : "not measured";
 
     [JsonIgnore]
-    public string Wanted => AtLeast is { } least ? $"at least {Text(least)}" : AtMost is { } most ? $"at most {Text(most)}" : "";
-
-    private string Text(double value) => Unit switch
-    {
-        FigureUnit.Bytes => value < 0 ? $"-{Figures.Bytes((ulong)-value)}" : Figures.Bytes((ulong)value),
-        FigureUnit.Times => $"{Figures.Ratio(value)} x",
-        _ => $"{value:0}",
-    };
-}
-
-[JsonConverter(typeof(JsonStringEnumConverter<FigureUnit>))]
-internal enum FigureUnit
-{
-    /// <summary>How many times.</summary>
-    Times,
-
-    Bytes,
-
-    Pages,
+    public string Wanted => AtLeast is { } least ? $"at least {Unit.Text(least)}" : AtMost is { } most ? $"at most {Unit.Text(most)}" : "";
 }

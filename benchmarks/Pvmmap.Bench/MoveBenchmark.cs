@@ -7,7 +7,7 @@ namespace Pvmmap.Bench;
 /// A process hands its memory over to another one: a push with PVMMAP_MOVE beside process_vm_writev() of the same pages into fresh memory of the same
 /// target, round by round. Every byte is checked in the target in every round.
 /// </summary>
-internal sealed class MoveBenchmark : IBenchmark
+internal sealed class MoveBenchmark(bool full) : IBenchmark
 {
     private const ulong MiB = 1UL << 20, GiB = 1UL << 30;
     private const ulong PeakRoom = 16 * MiB;
@@ -17,10 +17,10 @@ internal sealed class MoveBenchmark : IBenchmark
     /// <summary>For the runtimes of three processes, and everybody else on the machine.</summary>
     private const ulong Headroom = 512 * MiB;
 
-    private static readonly Configuration
-        s_small = new("1 GiB in 4 KiB pages", GiB, PageKind.Small, 15),
-        s_large = new("4 GiB in 4 KiB pages", 4 * GiB, PageKind.Small, 3),
-        s_huge = new("1 GiB in huge pages", GiB, PageKind.Huge, 7);
+    private readonly Configuration
+        _small = new("1 GiB in 4 KiB pages", GiB, PageKind.Small, full ? 15 : 7),
+        _large = new("4 GiB in 4 KiB pages", 4 * GiB, PageKind.Small, full ? 3 : 1),
+        _huge = new("1 GiB in huge pages", GiB, PageKind.Huge, full ? 7 : 5);
 
     private readonly List<Series> _series = [];
     private readonly List<string> _notes = [];
@@ -32,24 +32,24 @@ internal sealed class MoveBenchmark : IBenchmark
 
     public BenchReport Run(Action<string> say, CancellationToken interrupted)
     {
-        Medians? small = Measure(s_small, say, interrupted);
-        Medians? large = Measure(s_large, say, interrupted);
-        Medians? huge = Measure(s_huge, say, interrupted);
+        Medians? small = Measure(_small, say, interrupted);
+        Medians? large = Measure(_large, say, interrupted);
+        Medians? huge = Measure(_huge, say, interrupted);
         interrupted.ThrowIfCancellationRequested();
         say("peak memory, handed over");
-        double? movePeak = Peak((source, target) => Move(source, target, s_small));
+        double? movePeak = Peak((source, target) => Move(source, target, _small));
         interrupted.ThrowIfCancellationRequested();
         say("peak memory, process_vm_writev()");
-        double? writePeak = Peak((source, target) => Write(source, target, s_small));
+        double? writePeak = Peak((source, target) => Write(source, target, _small));
         interrupted.ThrowIfCancellationRequested();
         say("swapped-out pages");
         double? swappedIn = SwappedIn();
         string shorter = "call of process_vm_writev() / of PVMMAP_MOVE";
         return new BenchReport(Name, Description, DateOnly.FromDateTime(DateTime.UtcNow), MachineDescription.Here(), _series,
         [
-            new($"{shorter}, {s_small.Data}", small?.Write / small?.Move, FigureUnit.Times, AtLeast: TimesShorter),
-            new($"{shorter}, {s_large.Data}", large?.Write / large?.Move, FigureUnit.Times),
-            new($"{shorter}, {s_huge.Data}", huge?.Write / huge?.Move, FigureUnit.Times),
+            new($"{shorter}, {_small.Data}", small?.Write / small?.Move, FigureUnit.Times, AtLeast: TimesShorter),
+            new($"{shorter}, {_large.Data}", large?.Write / large?.Move, FigureUnit.Times),
+            new($"{shorter}, {_huge.Data}", huge?.Write / huge?.Move, FigureUnit.Times),
             new("call of PVMMAP_MOVE, 4 GiB / 1 GiB in 4 KiB pages", large?.Move / small?.Move, FigureUnit.Times, AtMost: TimesOfFour),
             new("peak memory of both above 1 GiB, PVMMAP_MOVE", movePeak - GiB, FigureUnit.Bytes, AtMost: PeakRoom),
             new("peak memory of both above 1 GiB, process_vm_writev()", writePeak - GiB, FigureUnit.Bytes),
@@ -108,7 +108,7 @@ internal sealed class MoveBenchmark : IBenchmark
 
         group.Enter(source.Pid);
         group.Enter(target.Pid);
-        Fill(source, s_small);
+        Fill(source, _small);
         transfer(source, target);
         Check(target);
         return group.Peak;
@@ -125,10 +125,10 @@ internal sealed class MoveBenchmark : IBenchmark
 
         using WorkerProcess source = new(), target = new();
         WarmUp(source, target);
-        Fill(source, s_small);
+        Fill(source, _small);
         ulong swapped = source.PageOut(SwappedOut);
         if (swapped < SwappedOut * 9 / 10) throw new IOException($"bench: only {Figures.Bytes(swapped)} could be swapped out; is memory short?");
-        CallTimes push = Move(source, target, s_small);
+        CallTimes push = Move(source, target, _small);
         Check(target);
         return push.SwappedIn;
     }

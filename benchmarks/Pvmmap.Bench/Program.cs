@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Pvmmap.Cli;
 
@@ -9,7 +10,11 @@ namespace Pvmmap.Bench;
 /// </summary>
 internal static class Program
 {
-    private static IBenchmark[] All(bool full) => [new CopyBenchmark(full), new MoveBenchmark(), new RangeBenchmark(), new SnapshotBenchmark(), new SnapshotLoadBenchmark()];
+    private static IBenchmark[] All(bool full) =>
+    [
+        new CopyBenchmark(full), new MoveBenchmark(full), new RangeBenchmark(), new PressureBenchmark(full), new StartupBenchmark(), new SnapshotBenchmark(),
+        new SnapshotLoadBenchmark(),
+    ];
 
     private static int Main(string[] args)
     {
@@ -43,11 +48,17 @@ internal static class Program
         var heapApp = new Option<FileInfo?>("--heap-app") { Description = "The .NET program that the snapshots are taken of.", HelpName = "PROGRAM", Hidden = true };
         var full = new Option<bool>("--full") { Description = "Large memory, too: 1 and 4 GiB copied in every way. It takes many minutes more." };
         var bareHandler = new Option<FileInfo?>("--bare-handler") { Description = "The userfaultfd handler that faults are compared with.", HelpName = "PROGRAM", Hidden = true };
-        var root = new RootCommand("Measurements of process_vm_mmap() beside what there was before.") { names, list, full, results, heapApp, bareHandler };
+        var startupApp = new Option<FileInfo?>("--startup-app") { Description = "The program whose start is measured, compiled as it runs.", HelpName = "PROGRAM", Hidden = true };
+        var startupAppAot = new Option<FileInfo?>("--startup-app-aot") { Description = "The same, compiled beforehand.", HelpName = "PROGRAM", Hidden = true };
+        var root = new RootCommand("Measurements of process_vm_mmap() beside what there was before.")
+        {
+            names, list, full, results, heapApp, bareHandler, startupApp, startupAppAot,
+        };
         root.SetAction(parsed =>
         {
             HeapAppProcess.Program = parsed.GetValue(heapApp)?.FullName;
             BareHandler.Program = parsed.GetValue(bareHandler)?.FullName;
+            (StartupApp.Jitted, StartupApp.Compiled) = (parsed.GetValue(startupApp)?.FullName, parsed.GetValue(startupAppAot)?.FullName);
             return parsed.GetValue(list) ? List() : Run(parsed.GetValue(names)!, parsed.GetValue(full), parsed.GetValue(results));
         });
         var worker = new Command(Worker.Command, "A process with memory that does what it is told on its standard input.") { Hidden = true };
@@ -77,12 +88,15 @@ internal static class Program
         using var sigint = PosixSignalRegistration.Create(PosixSignal.SIGINT, Interrupt);
         using var sigterm = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Interrupt);
         bool met = true;
+        long start = Stopwatch.GetTimestamp();
         foreach (IBenchmark benchmark in All(full).Where(benchmark => names.Length == 0 || names.Contains(benchmark.Name)))
         {
+            long began = Stopwatch.GetTimestamp();
             BenchReport report = Progress.While(say => benchmark.Run(say, interrupted.Token));
             Rendering.Write(report, Terminal.Output);
             if (results is not null) ResultFiles.Write(report, results);
             met &= report.Findings.All(finding => finding.Met != false);
+            Console.Out.WriteLine($"{benchmark.Name} took {Figures.Duration(Stopwatch.GetElapsedTime(began))}, all so far {Figures.Duration(Stopwatch.GetElapsedTime(start))}");
         }
 
         return met ? ExitCode.Done : ExitCode.Failed;

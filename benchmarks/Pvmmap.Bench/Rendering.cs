@@ -8,6 +8,7 @@ namespace Pvmmap.Bench;
 internal static class Rendering
 {
     private static readonly string[] s_series = ["data", "way", "measured", ">p50", ">min", ">max", ">rounds"];
+    private static readonly string[] s_amounts = ["data", "way", "counted", ">p50", ">min", ">max", ">rounds"];
     private static readonly string[] s_findings = ["figure", ">measured", ">wanted", ""];
 
     public static void Write(BenchReport report, IAnsiConsole console)
@@ -15,7 +16,8 @@ internal static class Rendering
         console.WriteLine($"{report.Name}: {report.Description}");
         console.WriteLine($"{report.Machine}");
         console.Write(Table(s_series, Times(report)));
-        console.Write(Table(s_findings, Figured(report)));
+        if (report.Amounts is { Count: > 0 }) console.Write(Table(s_amounts, Counted(report)));
+        if (report.Findings.Count > 0) console.Write(Table(s_findings, Figured(report)));
         foreach (string note in report.Notes) console.WriteLine($"Note: {note}");
     }
 
@@ -25,8 +27,18 @@ internal static class Rendering
         text.Append($"# {report.Name}: {report.Description}\n\n");
         text.Append($"Written by `./bench {report.Name}` on {report.Date:yyyy-MM-dd}. {report.Machine}.\n\n");
         Append(text, s_series, Times(report));
-        text.Append('\n');
-        Append(text, s_findings, Figured(report));
+        if (report.Amounts is { Count: > 0 })
+        {
+            text.Append('\n');
+            Append(text, s_amounts, Counted(report));
+        }
+
+        if (report.Findings.Count > 0)
+        {
+            text.Append('\n');
+            Append(text, s_findings, Figured(report));
+        }
+
         foreach (string note in report.Notes) text.Append($"\n{note}\n");
         return text.ToString();
     }
@@ -34,6 +46,12 @@ internal static class Rendering
     private static IEnumerable<string[]> Times(BenchReport report) => report.Series.Select(series => (string[])
     [
         series.Data, series.Way, series.Measured, Time(series.Time.P50), Time(series.Time.Minimum), Time(series.Time.Maximum), $"{series.Time.Rounds}",
+    ]);
+
+    private static IEnumerable<string[]> Counted(BenchReport report) => (report.Amounts ?? []).Select(amount => (string[])
+    [
+        amount.Data, amount.Way, amount.Measured, amount.Unit.Text(amount.Value.P50), amount.Unit.Text(amount.Value.Minimum),
+        amount.Unit.Text(amount.Value.Maximum), $"{amount.Value.Rounds}",
     ]);
 
     private static IEnumerable<string[]> Figured(BenchReport report) => report.Findings.Select(finding => (string[])
@@ -52,7 +70,7 @@ internal static class Rendering
         return table;
     }
 
-    private static void Append(StringBuilder text, string[] headings, IEnumerable<string[]> rows)
+    internal static void Append(StringBuilder text, string[] headings, IEnumerable<string[]> rows)
     {
         void Line(IEnumerable<string> cells) => text.Append($"| {string.Join(" | ", cells)} |\n");
         Line(headings.Select(heading => heading.TrimStart('>')));
@@ -60,5 +78,5 @@ internal static class Rendering
         foreach (string[] row in rows) Line(row);
     }
 
-    private static string Time(double microseconds) => Figures.Duration(TimeSpan.FromMicroseconds(microseconds));
+    internal static string Time(double microseconds) => Figures.Duration(TimeSpan.FromMicroseconds(microseconds));
 }

@@ -15,6 +15,13 @@ internal static class ResultFiles
         File.WriteAllText(Path.Combine(folder.FullName, $"{report.Name}.json"), JsonSerializer.Serialize(report, s_json.BenchReport) + "\n");
         File.WriteAllText(Path.Combine(folder.FullName, $"{report.Name}.md"), Rendering.Markdown(report));
     }
+
+    /// <returns>null where nothing of that name is stored.</returns>
+    public static BenchReport? Read(string name, DirectoryInfo folder)
+    {
+        string path = Path.Combine(folder.FullName, $"{name}.json");
+        return File.Exists(path) ? JsonSerializer.Deserialize(File.ReadAllText(path), s_json.BenchReport) : null;
+    }
 }
 
 [JsonSourceGenerationOptions(WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower)]

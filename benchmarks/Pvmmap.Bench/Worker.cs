@@ -20,6 +20,7 @@ internal sealed class Worker : IDisposable
 
     private AnonymousMemory? _memory;
     private FileDescriptor? _memfd;
+    private int _fork;
 
     private AnonymousMemory Memory => _memory ?? throw new InvalidOperationException("there is no memory yet");
 
@@ -76,6 +77,10 @@ internal sealed class Worker : IDisposable
                 return Timed(() => ThroughPipe(pid, descriptor, FileAccess.Read));
             case (nameof(WorkerProcess.WriteToMemfd), []):
                 return WriteToMemfd();
+            case (nameof(WorkerProcess.CloseMemfd), []):
+                _memfd?.Dispose();
+                _memfd = null;
+                return [];
             case (nameof(WorkerProcess.MapMemfd), [var pid, var descriptor, var length]):
                 return MapMemfd(pid, descriptor, length);
             case (nameof(WorkerProcess.Touch), [var stride, var write]):
@@ -85,6 +90,24 @@ internal sealed class Worker : IDisposable
                 return Pull((int)pid, address, (MmapFlags)flags);
             case (nameof(WorkerProcess.Push), [var pid, var address, var flags]):
                 return Push((int)pid, address, (MmapFlags)flags);
+            case (nameof(WorkerProcess.PushAndRelease), [var pid, var address, var flags]):
+                return PushAndRelease((int)pid, address, (MmapFlags)flags);
+            case (nameof(WorkerProcess.StampMixed), [var seed]):
+                MixedPages.Write(Memory, seed);
+                return [];
+            case (nameof(WorkerProcess.WrongMixed), [var seed]):
+                return [MixedPages.CountWrong(Memory, seed)];
+            case (nameof(WorkerProcess.StreamTo), [var pid, var address, var length, var piece, var seed]):
+                StreamTo((int)pid, address, length, piece, seed);
+                return [];
+            case (nameof(WorkerProcess.StreamToMemfd), [var length, var piece, var seed]):
+                return [StreamToMemfd(length, piece, seed)];
+            case (nameof(WorkerProcess.HoldFork), []):
+                _fork = RawFork.Hold();
+                return [];
+            case (nameof(WorkerProcess.EndFork), []):
+                RawFork.End(_fork);
+                return [];
             default:
                 throw new InvalidOperationException($"the worker does not understand '{string.Join(' ', words)}'");
         }
@@ -96,6 +119,43 @@ internal sealed class Worker : IDisposable
         {
             if (flags.HasFlag(MmapFlags.Move) && !Memory.HandOver()) throw new InvalidOperationException("the range is still mapped in the source");
         }).ToWords();
+
+    private object[] PushAndRelease(int pid, ulong address, MmapFlags flags) => CallTimes.Of(() =>
+    {
+        MmapResult result = ProcessVm.Mmap(-pid, Memory.Address, Memory.Length, address, flags);
+        Memory.Dispose();
+        return result;
+    }).ToWords();
+
+    private void StreamTo(int pid, ulong address, ulong length, ulong piece, ulong seed)
+    {
+        AnonymousMemory buffer = Buffer(piece);
+        for (ulong offset = 0; offset < length; offset += piece)
+        {
+            MixedPages.Write(buffer.Slice(0), seed, offset / PageRange.PageSize);
+            buffer.WriteTo(pid, address + offset);
+        }
+    }
+
+    private int StreamToMemfd(ulong length, ulong piece, ulong seed)
+    {
+        AnonymousMemory buffer = Buffer(piece);
+        _memfd = Memfd.Create("pvmmap-bench", (long)length);
+        using var file = new SafeFileHandle(_memfd.Number, ownsHandle: false);
+        for (ulong offset = 0; offset < length; offset += piece)
+        {
+            MixedPages.Write(buffer.Slice(0), seed, offset / PageRange.PageSize);
+            RandomAccess.Write(file, buffer.Slice(0), (long)offset);
+        }
+
+        return _memfd.Number;
+    }
+
+    private AnonymousMemory Buffer(ulong length)
+    {
+        Have(AnonymousMemory.MapSmall(length));
+        return Memory;
+    }
 
     private object[] Pull(int pid, ulong address, MmapFlags flags) =>
         CallTimes.Of(() => ProcessVm.Mmap(pid, address, Memory.Length, Memory.Address, flags)).ToWords();
