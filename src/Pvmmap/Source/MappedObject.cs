@@ -19,7 +19,7 @@ internal static class MappedObject
         SyscallResult opened = OpenByMapping(holderPid, piece.Range, write);
         // The kernel follows these links for CAP_CHECKPOINT_RESTORE and CAP_SYS_ADMIN only (proc(5)).
         if (opened.Errno is Errno.EPERM or Errno.ENOENT or Errno.ESRCH)
-            return OpenByDescriptor(sourcePid, sourcePidfd, piece, write) ?? OpenByPath(sourcePid, piece, write) ?? throw Refusal(opened.Errno);
+            return OpenByDescriptor(sourcePid, sourcePidfd, vma, write) ?? OpenByPath(sourcePid, vma, write) ?? throw Refusal(opened.Errno);
         // The source was given it for writing by somebody who may; mapped for reading only, that is no loss.
         if (opened.Failed && write && !piece.Protection.HasFlag(Protection.Write)) opened = OpenByMapping(holderPid, piece.Range, write: false);
         return opened.Failed ? throw Refusal(opened.Errno) : new FileDescriptor(opened.Value);
@@ -39,9 +39,8 @@ internal static class MappedObject
         return Files.TryOpen(path, write ? Files.O_RDWR : Files.O_RDONLY);
     }
 
-    private static FileDescriptor? OpenByDescriptor(int sourcePid, FileDescriptor sourcePidfd, SourcePiece piece, bool write)
+    private static FileDescriptor? OpenByDescriptor(int sourcePid, FileDescriptor sourcePidfd, Vma vma, bool write)
     {
-        Vma vma = piece.Mapped!;
         string[] links;
         try
         {
@@ -61,41 +60,42 @@ internal static class MappedObject
             if (taken.Errno is Errno.ENOSYS or Errno.EPERM) taken = Files.TryOpen(link, write ? Files.O_RDWR : Files.O_RDONLY);
             if (taken.Failed) continue;
             FileDescriptor descriptor = new(taken.Value);
-            if (IsOf(piece, descriptor, write)) return descriptor;
+            if (IsOf(vma, descriptor, write)) return descriptor;
             descriptor.Dispose();
         }
         return null;
     }
 
-    private static FileDescriptor? OpenByPath(int sourcePid, SourcePiece piece, bool write)
+    private static FileDescriptor? OpenByPath(int sourcePid, Vma vma, bool write)
     {
-        Vma vma = piece.Mapped!;
         if (vma.IsDeleted || !vma.Path.StartsWith('/')) return null;
         SyscallResult opened = Files.TryOpen(string.Create(CultureInfo.InvariantCulture, $"/proc/{sourcePid}/root{vma.Path}"), write ? Files.O_RDWR : Files.O_RDONLY);
         if (opened.Failed) return null;
         FileDescriptor descriptor = new(opened.Value);
-        if (IsOf(piece, descriptor, write)) return descriptor;
+        if (IsOf(vma, descriptor, write)) return descriptor;
         descriptor.Dispose();
         return null;
     }
 
     // Mapped here, the kernel names it as it does there: stat() shows another device number on some file systems (btrfs, overlayfs).
-    private static bool IsOf(SourcePiece piece, FileDescriptor descriptor, bool write)
+    private static bool IsOf(Vma vma, FileDescriptor descriptor, bool write)
     {
-        Vma vma = piece.Mapped!;
         int protection = write ? Memory.PROT_READ | Memory.PROT_WRITE : Memory.PROT_READ;
-        // A huge page is mapped and unmapped whole.
-        ulong length = piece.PageBytes;
-        SyscallResult mapped = Memory.Map(0, length, protection, Memory.MAP_SHARED, descriptor.Number);
+        SyscallResult mapped = Memory.Map(0, PageRange.PageSize, protection, Memory.MAP_SHARED, descriptor.Number);
         if (mapped.Failed) return false;
+        Vma? here = null;
         try
         {
             using MapsFile maps = MapsFile.Open(Environment.ProcessId);
-            return maps.FindFrom((ulong)mapped.Value) is { } here && here.Inode == vma.Inode && here.DeviceMajor == vma.DeviceMajor && here.DeviceMinor == vma.DeviceMinor;
+            here = maps.FindFrom((ulong)mapped.Value);
+            return here is not null && here.Inode == vma.Inode && here.DeviceMajor == vma.DeviceMajor && here.DeviceMinor == vma.DeviceMinor;
         }
         finally
         {
-            Memory.Unmap((ulong)mapped.Value, length).OrThrow("unmap what the source has mapped");
+            SyscallResult unmapped = Memory.Unmap((ulong)mapped.Value, PageRange.PageSize);
+            // A mapping of a huge page is longer than was asked for, goes as a whole, and is never joined to another.
+            if (unmapped.Errno == Errno.EINVAL && here is not null) unmapped = Memory.Unmap((ulong)mapped.Value, here.Range.Length);
+            unmapped.OrThrow("unmap what the source has mapped");
         }
     }
 }
