@@ -190,7 +190,7 @@ public sealed class SnapshotSurvivalTests(Theatre theatre) : Scene(theatre)
                 Role.Caller => caller.Pid,
                 Role.Source => sitter.Pid,
                 Role.Keeper => caller.Holder,
-                _ => ProcessStatus.Children(caller.Pid).FirstOrDefault(child => ProcessStatus.Name(child) == "pvmmap-tracer"),
+                _ => TracerOf(caller.Pid, mustBe: step != nameof(CallStep.Returned)),
             };
             bool there = victim != 0 && ProcessStatus.IsAlive(victim);
             Assert.True(there || role == Role.Keeper || step == nameof(CallStep.Returned), "nobody is there to be killed");
@@ -207,6 +207,16 @@ public sealed class SnapshotSurvivalTests(Theatre theatre) : Scene(theatre)
         {
             if (ProcessStatus.IsAlive(caller.Pid)) Libc.Kill(caller.Pid, Libc.SIGKILL);
         }
+    }
+
+    // It gives itself its name, perhaps only after the caller has come to its first step.
+    private static int TracerOf(int caller, bool mustBe)
+    {
+        int tracer = Named();
+        if (mustBe) Eventually.Holds(() => (tracer = Named()) != 0, "the caller has a tracer");
+        return tracer;
+
+        int Named() => ProcessStatus.Children(caller).FirstOrDefault(child => ProcessStatus.Name(child) == "pvmmap-tracer");
     }
 
     private static void AssertTold(SteppedCaller caller, Role role, bool killed)
