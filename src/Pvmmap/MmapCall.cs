@@ -28,6 +28,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private TracerProcess? tracer;
     private SentinelProcess? sentinel;
 
+    /// <summary>On source and target, while both stand still at once.</summary>
+    private CallLock? turn;
+
     private PageRange Destination => new(destination, destination + source.Length);
 
     private TracerProcess Tracer => tracer ??= new TracerProcess();
@@ -76,9 +79,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         int refusals = 0;
         while (true)
         {
-            using StoppedProcess? stopped = sourcePid == Self ? null : StoppedProcess.Stop(Tracer, from.Pidfd, sourcePid, everyThread: true, source);
+            StoppedProcess? stopped = null;
+            turn = CallLock.Take(sourcePid, targetPid);
             try
             {
+                if (sourcePid != Self) stopped = StoppedProcess.Stop(Tracer, from.Pidfd, sourcePid, everyThread: true, source);
                 using IProcessCalls calls = (IProcessCalls?)stopped ?? new OwnProcess();
                 bool confined = stopped?.IsUnderSeccomp ?? from.IsUnderSeccomp;
                 if (stopped is not null) plan = SourcePlan.FromMaps(sourcePid, source);
@@ -90,6 +95,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                     using SourceRelease? release = IsMove ? new(calls, source) : null;
                     Place(from, to, plan, holder, release, out Region region);
                     stopped?.Dispose();
+                    EndTurn();
                     sourceStopTime += stopped?.StopTime ?? TimeSpan.Zero;
                     return Result(to, region, plan, holder);
                 }
@@ -97,11 +103,20 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             finally
             {
                 stopped?.Dispose();
+                EndTurn();
             }
             sourceStopTime += stopped?.StopTime ?? TimeSpan.Zero;
             CompleteFillsIntoSource(ref refusals);
             plan = SourcePlan.FromMaps(sourcePid, source);
         }
+    }
+
+    private CallLock? TurnTo(int pid) => turn is null ? CallLock.Take(pid) : null;
+
+    private void EndTurn()
+    {
+        turn?.Dispose();
+        turn = null;
     }
 
     // Null, here and below, if a userfaultfd guards part of the range.
@@ -204,6 +219,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
     private HolderProcess? TakeStopped(Participant from, SourcePlan plan)
     {
+        using CallLock? locked = TurnTo(sourcePid);
         using StoppedProcess stopped = StoppedProcess.Stop(Tracer, from.Pidfd, sourcePid, everyThread: true, default);
         try
         {
@@ -438,8 +454,10 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <summary>Does something in the target, of which at least one thread stands still meanwhile unless it is this process.</summary>
     private void Visit(Participant to, bool everyThread, Action<IProcessCalls> work)
     {
+        using CallLock? locked = TurnTo(targetPid);
         if (targetPid == Self)
         {
+            // Not to be stopped either: a fork of this process would wait for an answer of the holder, which does not serve yet.
             using OwnProcess own = new();
             work(own);
             return;

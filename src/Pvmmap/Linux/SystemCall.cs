@@ -52,6 +52,7 @@ internal static partial class SystemCall
     public static int SYS_kill => Processor.IsArm64 ? Arm64SystemCalls.SYS_kill : X64SystemCalls.SYS_kill;
     public static int SYS_semop => Processor.IsArm64 ? Arm64SystemCalls.SYS_semop : X64SystemCalls.SYS_semop;
     public static int SYS_fcntl => Processor.IsArm64 ? Arm64SystemCalls.SYS_fcntl : X64SystemCalls.SYS_fcntl;
+    public static int SYS_flock => Processor.IsArm64 ? Arm64SystemCalls.SYS_flock : X64SystemCalls.SYS_flock;
     public static int SYS_ftruncate => Processor.IsArm64 ? Arm64SystemCalls.SYS_ftruncate : X64SystemCalls.SYS_ftruncate;
     public static int SYS_ptrace => Processor.IsArm64 ? Arm64SystemCalls.SYS_ptrace : X64SystemCalls.SYS_ptrace;
     public static int SYS_rt_sigtimedwait => Processor.IsArm64 ? Arm64SystemCalls.SYS_rt_sigtimedwait : X64SystemCalls.SYS_rt_sigtimedwait;

@@ -7,6 +7,7 @@ internal static class Arm64SystemCalls
     public const int SYS_epoll_pwait = 22;
     public const int SYS_fcntl = 25;
     public const int SYS_ioctl = 29;
+    public const int SYS_flock = 32;
     public const int SYS_linkat = 37;
     public const int SYS_ftruncate = 46;
     public const int SYS_openat = 56;

@@ -36,6 +36,7 @@ internal static class X64SystemCalls
     public const int SYS_kill = 62;
     public const int SYS_semop = 65;
     public const int SYS_fcntl = 72;
+    public const int SYS_flock = 73;
     public const int SYS_ftruncate = 77;
     public const int SYS_ptrace = 101;
     public const int SYS_rt_sigtimedwait = 128;

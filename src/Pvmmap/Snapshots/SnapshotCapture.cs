@@ -142,6 +142,7 @@ internal sealed class SnapshotCapture
     private (SnapshotDescription Description, KeeperProcess Keeper)? TryTake(List<SmapsEntry> entries)
     {
         using SnapshotStash stash = new(Pid);
+        using CallLock locked = CallLock.Take(Pid);
         using StoppedProcess stopped = StoppedProcess.Stop(tracer, from.Pidfd, Pid, everyThread: true, default);
         DateTimeOffset takenAt = DateTimeOffset.UtcNow;
         List<ThreadRegisters> registers = stopped.ReadThreads();
@@ -170,6 +171,7 @@ internal sealed class SnapshotCapture
         PageRange own = stopped.OwnPages;
         Step.Reached(SnapshotStep.ContentCopied, child.Tid);
         stopped.Dispose();
+        locked.Dispose();
 
         Vacate(child, copied);
         stash.Put(child.Tid);

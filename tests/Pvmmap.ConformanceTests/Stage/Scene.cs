@@ -33,7 +33,6 @@ public abstract class Scene(Theatre theatre) : IDisposable
 {
     protected const ulong Page = PageRange.PageSize, MiB = 1 << 20;
 
-    private static readonly Lock s_calling = new();
 
     private readonly List<Actor> _actors = [];
     private readonly List<int> _programs = [];
@@ -169,8 +168,8 @@ public abstract class Scene(Theatre theatre) : IDisposable
         Assert.True(caller.HasLibrary, $"neither {source.Pid} nor {target.Pid} has the library");
         long result;
         Errno errno;
-        // one line leads to each puppet, however many threads of the test call; and two callers that take from each other may wait for ever (limits.md)
-        lock (s_calling) (result, errno) = caller.Call(caller == target ? source.Pid : -target.Pid, address, length, at, flags);
+        // one line leads to each puppet, however many threads of the test call
+        lock (caller) (result, errno) = caller.Call(caller == target ? source.Pid : -target.Pid, address, length, at, flags);
         _ = PageRange.TryRoundOutward(address, length, out PageRange range);
         if (errno != Errno.None) throw new PvmmapException(errno, "process_vm_mmap", caller == target ? source.Pid : target.Pid, range);
         Duplication? fill = null;
