@@ -23,6 +23,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private TimeSpan sourceStopTime, targetStopTime;
     private bool sharesSource;
 
+    /// <summary>What has been done early of what belongs to the end: this process is in the target's cgroups, the sentinel has its oom_score_adj.</summary>
+    private bool together, shielded;
+
+    private bool confirmed;
+
     /// <summary>The content is copied before the call returns, because that is less work than to deliver it later.</summary>
     private bool copies;
     private TracerProcess? tracer;
@@ -37,19 +42,20 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
     public MmapResult Run()
     {
-        using Participant from = Participant.Open(sourcePid, "source"), to = Participant.Open(targetPid, "target");
-        from.CheckPermission();
-        to.CheckPermission();
-        Step.Begin(sourcePid, IsMove);
-        SourcePlan plan = SourcePlan.FromMaps(sourcePid, source);
-        if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid, Destination).Count > 0)
-            throw new PvmmapException(Errno.EEXIST, "map the destination", targetPid, Destination, "something is mapped there (FIXED_NOREPLACE)");
-        Step.Reached(CallStep.Checked);
         try
         {
+            StartSentinelEarly();
+            using Participant from = Participant.Open(sourcePid, "source"), to = Participant.Open(targetPid, "target");
+            from.CheckPermission();
+            to.CheckPermission();
+            Step.Begin(sourcePid, IsMove);
+            SourcePlan plan = SourcePlan.FromMaps(sourcePid, source);
+            if (flags.HasFlag(MmapFlags.FixedNoReplace) && Maps.Read(targetPid, Destination).Count > 0)
+                throw new PvmmapException(Errno.EEXIST, "map the destination", targetPid, Destination, "something is mapped there (FIXED_NOREPLACE)");
+            Step.Reached(CallStep.Checked);
             copies = IsBestCopied(plan);
             // It becomes a program of its own while the rest is made ready.
-            if (!copies) sentinel = SentinelProcess.Start(Tracer, targetPid);
+            if (!copies) sentinel ??= SentinelProcess.Start(Tracer, targetPid);
             if (IsMove || (plan.MustStandStill && !IsWithinOne)) return HoldStill(from, to, plan);
             using HolderProcess holder = Take(from, ref plan);
             // Seen only now for what it is: huge pages of a file.
@@ -66,6 +72,21 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         {
             sentinel?.Dispose();
             tracer?.Dispose();
+        }
+    }
+
+    // A move needs one whatever lies in the range: it becomes a program of its own while all is checked.
+    private void StartSentinelEarly()
+    {
+        if (!flags.HasFlag(MmapFlags.Move)) return;
+        try
+        {
+            sentinel = SentinelProcess.Start(Tracer, targetPid);
+        }
+        catch (PvmmapException)
+        {
+            // Started again, and the error said, when it is its turn: what is wrong with the arguments comes first.
+            sentinel = null;
         }
     }
 
@@ -122,7 +143,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     // Null, here and below, if a userfaultfd guards part of the range.
     private HolderProcess? Share(Participant from, StoppedProcess? stopped, IProcessCalls calls, ref SourcePlan plan)
     {
-        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(Tracer, calls, source, plan.Parts, from.Pidfd)
+        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(Tracer, calls, source, plan.Parts, from.Pidfd, SettleEarly)
             : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts);
         if (targetPid != Self) Tracer.Rouse();
         try
@@ -151,6 +172,16 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             holder.Dispose();
             throw;
         }
+    }
+
+    // While the holder makes itself ready: this thread has nothing else to do.
+    private void SettleEarly()
+    {
+        ConfirmSentinel();
+        together = CgroupMembership.AreTogether(Self, targetPid);
+        if (sentinel is null) return;
+        HolderProcess.ShieldSentinel(sentinel.Pid);
+        shielded = true;
     }
 
     // Under seccomp a holder would inherit the filter: the content is then copied from the duplicate before the call returns.
@@ -307,6 +338,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
     private void ConfirmSentinel()
     {
+        if (confirmed) return;
+        confirmed = true;
         if (sentinel is not null && !sentinel.HasStarted(out string? alone))
         {
             notes.Add(alone!);
@@ -479,7 +512,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     {
         // While nothing is filled yet: after that they all need the same locks.
         tracer?.Stop();
-        holder.Settle(targetPid);
+        holder.Settle(targetPid, together, shielded);
         tracer?.Dispose();
         return new MmapResult
         {

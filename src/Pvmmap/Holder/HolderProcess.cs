@@ -28,7 +28,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <summary>Of a move.</summary>
     private Remnants? remnants;
 
-    private HolderProcess(int pid, FileDescriptor pidfd, FileDescriptor? socket, ControlMapping control, bool mayServe)
+    private HolderProcess(int pid, FileDescriptor pidfd, FileDescriptor? socket, ControlMapping control, bool mayServe, bool isOwn = false)
     {
         MayServe = mayServe;
         Pid = pid;
@@ -37,7 +37,8 @@ internal sealed unsafe class HolderProcess : IDisposable
         Control = control;
         move = control.Page.Move != 0;
         if (!move) return;
-        guardianPid = GuardianProcess.Find(pid);
+        // Where the holder knows itself by the number that it has here, its guardian's number is ours too.
+        guardianPid = isOwn && control.Page.HolderOwnPid == pid ? control.Page.GuardianPid : GuardianProcess.Find(pid);
         guardian = GuardianProcess.Open(guardianPid);
     }
 
@@ -111,16 +112,17 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="range">What is to be moved.</param>
     /// <param name="parts">The same, VMA by VMA.</param>
     /// <param name="ownPidfd">This process's.</param>
+    /// <param name="meanwhile">What can be done while the holder makes itself ready.</param>
     public static HolderProcess ShareThisProcess(
-        TracerProcess tracer, IProcessCalls own, PageRange range, IReadOnlyList<PageRange> parts, FileDescriptor ownPidfd) =>
-        StartHere(tracer, range, mayServe: true, ownPidfd, own, parts);
+        TracerProcess tracer, IProcessCalls own, PageRange range, IReadOnlyList<PageRange> parts, FileDescriptor ownPidfd, Action meanwhile) =>
+        StartHere(tracer, range, mayServe: true, ownPidfd, own, parts, meanwhile);
 
     /// <summary>Forks this process; the child is the holder. No managed code runs in it.</summary>
     public static HolderProcess ForkThisProcess(TracerProcess tracer, PageRange range, bool mayServe) => StartHere(tracer, range, mayServe, null);
 
     private static HolderProcess StartHere(
         TracerProcess tracer, PageRange range, bool mayServe, FileDescriptor? sharing, IProcessCalls? own = null,
-        IReadOnlyList<PageRange>? parts = null)
+        IReadOnlyList<PageRange>? parts = null, Action? meanwhile = null)
     {
         HolderImage code = HolderImage.InThisProcess;
         PageRange image = HolderLoader.MapHere();
@@ -153,8 +155,9 @@ internal sealed unsafe class HolderProcess : IDisposable
                 Introduce(control, here, pid, null, 0, null);
             }
             control.Page.HolderPid = pid;
+            meanwhile?.Invoke();
             AwaitStart(control, here, pidfd, pid, Environment.ProcessId, probes, remnants, out List<SmapsEntry>? attributes);
-            return new HolderProcess(pid, pidfd, here, control, mayServe) { Attributes = attributes, remnants = remnants };
+            return new HolderProcess(pid, pidfd, here, control, mayServe, isOwn: true) { Attributes = attributes, remnants = remnants };
         }
         catch
         {
@@ -337,20 +340,27 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// Puts the fill's processes where an administrator would want them: they go with the target, not with the source, and the kernel rather kills
     /// the target than the one that holds its pages. Those that share the source's memory share its oom_score_adj too, which is left alone.
     /// </summary>
-    public void Settle(int targetPid)
+    /// <param name="targetPid">The target.</param>
+    /// <param name="together">This process is in the target's cgroups, and what it has started is where it is.</param>
+    /// <param name="shielded"><see cref="ShieldSentinel"/> has been called.</param>
+    public void Settle(int targetPid, bool together, bool shielded)
     {
         if (!released) return;
         int sentinelPid = Control.Page.SentinelPid;
         int? guardianPid = this.guardianPid ?? GuardianProcess.Find(Pid);
         int[] pair = guardianPid is { } second ? [Pid, second] : [Pid];
         // The sentinel is where this process is, and so is a holder that this process has started.
-        int[][] families = sentinelPid == 0 ? [pair] : Control.Page.SourcePid == Environment.ProcessId ? [[.. pair, sentinelPid]] : [pair, [sentinelPid]];
-        CgroupMembership.Adopt(families, targetPid);
-        if (sentinelPid != 0) CgroupMembership.ShieldFromOutOfMemory(sentinelPid, Unkillable);
+        bool isOwn = Control.Page.SourcePid == Environment.ProcessId;
+        int[][] families = sentinelPid == 0 ? [pair] : isOwn ? [[.. pair, sentinelPid]] : [pair, [sentinelPid]];
+        if (!together || !isOwn) CgroupMembership.Adopt(families, targetPid);
+        if (sentinelPid != 0 && !shielded) ShieldSentinel(sentinelPid);
         if (move) return;
         if (guardianPid is { } guard) CgroupMembership.ShieldFromOutOfMemory(guard, Unkillable);
         if (CgroupMembership.OutOfMemoryScore(targetPid) is { } score) CgroupMembership.ShieldFromOutOfMemory(Pid, score);
     }
+
+    /// <summary>The sentinel is to be there when memory has run out; it has next to none itself.</summary>
+    public static void ShieldSentinel(int sentinelPid) => CgroupMembership.ShieldFromOutOfMemory(sentinelPid, Unkillable);
 
     /// <summary>Lets the background fill begin: the call is made, but for the pages.</summary>
     public void EndCall()

@@ -28,6 +28,9 @@ internal static class CgroupMembership
         }
     }
 
+    /// <summary>Whether two processes are in the same cgroups of all hierarchies.</summary>
+    public static bool AreTogether(int pid, int other) => Read(pid) is { Length: > 0 } text && text == Read(other);
+
     /// <summary>Lowers oom_score_adj as far as this process may: to <paramref name="wanted"/>, never raising it.</summary>
     public static void ShieldFromOutOfMemory(int pid, int wanted)
     {

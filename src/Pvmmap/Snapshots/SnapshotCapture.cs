@@ -16,6 +16,7 @@ internal sealed class SnapshotCapture
     private const ulong WorthLifting = 1 << 20;
     private const int MostLifted = 8;
     private const int Expendable = 1000;
+    private const int DyingMilliseconds = 1000;
 
     private static readonly PageRange s_everything = new(0, ulong.MaxValue & ~(PageRange.PageSize - 1));
 
@@ -49,18 +50,30 @@ internal sealed class SnapshotCapture
         {
             return capture.Run();
         }
-        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN && ProcessStatus.Find(from.Pid) is null)
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN && capture.End(e.Errno) is { } end)
         {
-            throw new PvmmapException(Errno.ESRCH, "take a snapshot", from.Pid, hint: "it has ended meanwhile");
-        }
-        catch (PvmmapException e) when (e.Errno is Errno.ESRCH && capture.forked != 0 && ProcessStatus.Find(capture.forked) is null)
-        {
-            throw new PvmmapException(Errno.EAGAIN, "take a snapshot", from.Pid, hint: "its keeper was killed at once");
+            throw end;
         }
         finally
         {
             foreach (FileDescriptor? descriptor in capture.objects.Values) descriptor?.Dispose();
         }
+    }
+
+    /// <summary>What is to be said instead if the process or its keeper has ended; null if neither has.</summary>
+    private PvmmapException? End(Errno errno)
+    {
+        long since = Environment.TickCount64;
+        do
+        {
+            if (ProcessStatus.Find(Pid) is null) return new PvmmapException(Errno.ESRCH, "take a snapshot", Pid, hint: "it has ended meanwhile");
+            if (errno != Errno.ESRCH) return null;
+            if (forked != 0 && ProcessStatus.Find(forked) is null) return new PvmmapException(Errno.EAGAIN, "take a snapshot", Pid, hint: "its keeper was killed at once");
+            // One that is being taken down has no memory any more, and is there for a moment still.
+            Thread.Sleep(1);
+        }
+        while (Environment.TickCount64 - since < DyingMilliseconds);
+        return null;
     }
 
     /// <summary>Whole pages, ascending, not adjacent.</summary>
