@@ -1,4 +1,5 @@
 using System.Text;
+using Pvmmap.Linux;
 
 namespace Pvmmap.Procfs;
 
@@ -47,6 +48,9 @@ internal sealed record ProcessStatus
     public bool? Kthread { get; init; }
 
     public bool IsKernelThread => Kthread == true;
+
+    /// <summary>It has ended, or is being taken down: killed and not gone yet, or without memory already.</summary>
+    public bool IsEnding => State is 'Z' or 'X' || (SigPnd & Signals.Bit(Signals.SIGKILL)) != 0 || (!IsKernelThread && VmPeak == 0);
 
     public ulong VmPeak { get; init; }
 

@@ -66,14 +66,16 @@ internal sealed class SnapshotCapture
         long since = Environment.TickCount64;
         do
         {
-            if (ProcessStatus.Find(Pid) is null) return new PvmmapException(Errno.ESRCH, "take a snapshot", Pid, hint: "it has ended meanwhile");
+            if (IsEnding(Pid)) return new PvmmapException(Errno.ESRCH, "take a snapshot", Pid, hint: "it has ended meanwhile");
             if (errno != Errno.ESRCH) return null;
-            if (forked != 0 && ProcessStatus.Find(forked) is null) return new PvmmapException(Errno.EAGAIN, "take a snapshot", Pid, hint: "its keeper was killed at once");
+            if (forked != 0 && IsEnding(forked)) return new PvmmapException(Errno.EAGAIN, "take a snapshot", Pid, hint: "its keeper was killed at once");
             // One that is being taken down has no memory any more, and is there for a moment still.
             Thread.Sleep(1);
         }
         while (Environment.TickCount64 - since < DyingMilliseconds);
         return null;
+
+        static bool IsEnding(int pid) => ProcessStatus.Find(pid) is not { IsEnding: false };
     }
 
     /// <summary>Whole pages, ascending, not adjacent.</summary>

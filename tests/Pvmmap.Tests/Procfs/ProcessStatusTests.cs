@@ -78,6 +78,14 @@ public class ProcessStatusTests
         Assert.Equal("kworker/0:1-events", status.Name);
     }
 
+    [Theory]
+    [InlineData("State:\tS (sleeping)\nVmPeak:\t8 kB\nSigPnd:\t0000000000000001\n", false)]
+    [InlineData("State:\tS (sleeping)\nVmPeak:\t8 kB\nSigPnd:\t0000000000000100\n", true)] // killed, and has not run since
+    [InlineData("State:\tR (running)\nSigPnd:\t0000000000000000\n", true)] // its memory is gone
+    [InlineData("State:\tI (idle)\nKthread:\t1\n", false)]
+    [InlineData("State:\tZ (zombie)\n", true)]
+    public void Who_is_being_taken_down_is_ending(string lines, bool ending) => Assert.Equal(ending, Parse($"Name:\tx\nPid:\t9\n{lines}").IsEnding);
+
     [Fact]
     public void An_old_kernel_does_not_say_whether_it_is_a_kernel_thread() =>
         Assert.Null(Parse("Name:\tx\nState:\tS (sleeping)\nTgid:\t9\nPid:\t9\n").Kthread);
