@@ -2,6 +2,14 @@
 /* Threads of the source and of the target at work during the call, processes that fork, execute and die meanwhile, and stress. */
 #include "harness.h"
 
+static uint64_t state = 88172645463325252ull;
+static uint64_t any(uint64_t n)
+{
+    state ^= state >> 7;
+    state ^= state << 9;
+    return state % n;
+}
+
 /*
  * A thread of the source counts up a word in each of many pages, one after another, each in a page table of its own. A copy is of one instant if no page in it is more than one
  * behind the page before it, and none is ahead of one before it. Without the TLB flush a thread goes on writing to what is shared; without
@@ -172,6 +180,8 @@ static void migration_meanwhile(void)
         int wrong = 0;
         double end = now() + (stress_seconds < 20 ? stress_seconds : 20);
         while (now() < end) {
+            /* Call and migration wait for the same lock: without a pause each call would come upon the same part of a migration. */
+            for (volatile uint64_t pause = any(1 << 20); pause; pause--) { }
             wrong |= duplicate(source, target, PULL, from, length, PLACE, PVMMAP_FIXED) != (long)PLACE;
             wrong |= ask(target, OP_COUNT_WRONG, PLACE, length, 7, 0) != 0;
         }
@@ -192,14 +202,6 @@ static void migration_meanwhile(void)
 }
 
 /* ---- stress: random operations in six processes under reclaim, compaction, migration and KSM ---- */
-static uint64_t state = 88172645463325252ull;
-static uint64_t any(uint64_t n)
-{
-    state ^= state >> 7;
-    state ^= state << 9;
-    return state % n;
-}
-
 static void noise(const pid_t *pids, int count)
 {
     for (int i = 0;; i++) {
