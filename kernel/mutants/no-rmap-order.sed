@@ -1,4 +1,4 @@
-# No test notices yet; migration-meanwhile is the one that should.
+# Expected to fail: migration-meanwhile
 # The source's VMA is put behind its twin in the order in which rmap walks visit them.
 /^\terr = anon_vma_fork\(vma, svma\);/a\
 	if (!err && svma->anon_vma) {\
