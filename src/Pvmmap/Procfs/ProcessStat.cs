@@ -48,7 +48,7 @@ internal sealed record ProcessStat
     {
         // The name in field 2 may hold blanks and parentheses of its own; no later field holds any.
         int first = text.IndexOf((byte)'('), name = text.LastIndexOf((byte)')');
-        if (name < 0 || first < 0) throw new ProcText(text).Malformed();
+        if (first < 0 || name < first) throw new ProcText(text).Malformed();
         var fields = new ProcText(text[(name + 1)..]);
         fields.Word();
         int parent = fields.Int32(), group = fields.Int32(), session = fields.Int32();

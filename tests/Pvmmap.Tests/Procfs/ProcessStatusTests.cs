@@ -197,6 +197,10 @@ public class ProcessStatusTests
     }
 
     [Fact]
+    public void A_stat_whose_name_ends_before_it_begins_is_a_FormatException() =>
+        Assert.Throws<FormatException>(() => ProcessStat.Parse("4120 )cat) R 1 2 3 0 -1 2097152 1 2 3 4 5 6 7 8 9 10 11 12 98765 (200 1 2 3 4 5 6 7 8\n"u8));
+
+    [Fact]
     public void A_damaged_stat_is_a_FormatException_or_a_stat() =>
         Gens.Damaged(Gen.Const("4120 (cat) R 1 2 3 0 -1 2097152 1 2 3 4 5 6 7 8 9 10 11 12 98765 200\n"))
             .Sample(text => Gens.ParsesOrSaysMalformed(text, t => ProcessStat.Parse(t)), iter: 2000);
