@@ -11,7 +11,7 @@ internal static unsafe class BackgroundFill
     private const uint QuietRounds = 16;
     private const long QuietMicroseconds = 50;
     private const uint MostFaultsInARow = 8;
-    private const ulong HugePageSize = 2 * 1024 * 1024;
+    private const ulong HugePageSize = WorkerState.HugePage;
 
     public static bool IsWanted(Service* service) =>
         service->Control->Lazy == 0 || (Published.Read(&service->Control->Command) & ControlCommand.FinishNow) != 0;
@@ -20,14 +20,20 @@ internal static unsafe class BackgroundFill
     public static bool Step(Service* service)
     {
         DeliveredPages.Drop(service);
-        ulong end = service->Control->SourceStart + service->Control->SourceLength;
+        ulong end = FillWorker.Limit(service);
         ulong batch = NextBatch(service);
         PopulatedRun run = default;
         long found = 0;
         if (service->Cursor < end)
             found = Pagemap.Next(service, service->Cursor, end, batch, service->Pass == FillPass.All, &run);
         if (found == 0)
-            return EndPass(service);
+        {
+            if (FillWorker.IsAtWork(service))
+                TakeBack(service);
+            else if (FillWorker.Limit(service) <= end)
+                return EndPass(service);
+            return true;
+        }
         if (found < 0)
         {
             // Without a page table to go by every page is delivered once, the unpopulated ones as zeros.
@@ -38,6 +44,8 @@ internal static unsafe class BackgroundFill
             run.End = end - run.Start > batch ? run.Start + batch : end;
             run.Huge = false;
         }
+        else
+            FillWorker.Share(service, run.End, end, batch);
         if (run.Huge)
             StopAtItsEnd(&run);
         service->FoundInPass = true;
@@ -50,7 +58,7 @@ internal static unsafe class BackgroundFill
         if (service->Withheld == service->WithheldBefore)
             DropLater(service, run.Start, run.End);
         service->WithheldBefore = service->Withheld;
-        if (!run.Huge || run.End % HugePageSize == 0)
+        if (!run.Huge || IsAtItsEnd(&run))
             DropNow(service);
         Steps.Reached(service->Call, FillStep.BatchDropped);
         return true;
@@ -60,6 +68,7 @@ internal static unsafe class BackgroundFill
     public static void GiveWay(Service* service)
     {
         service->Batch = 0;
+        service->QuietBatches = 0;
         service->RoundsToWait = QuietRounds;
     }
 
@@ -124,21 +133,33 @@ internal static unsafe class BackgroundFill
     private static ulong NextBatch(Service* service)
     {
         ulong most = service->Control->BatchBytes == 0 ? MostBatch : service->Control->BatchBytes;
+        service->QuietBatches++;
         ulong batch = service->Batch < LeastBatch ? LeastBatch : service->Batch;
         service->Batch = batch < MostBatch ? batch * 2 : batch;
         return batch < most ? batch : most;
     }
 
     // A huge page is dropped as a whole, when its last byte has been copied: a run must not go past that.
-    private static void StopAtItsEnd(PopulatedRun* run)
+    public static void StopAtItsEnd(PopulatedRun* run)
     {
         ulong end = (run->Start & ~(HugePageSize - 1)) + HugePageSize;
         if (run->End > end)
             run->End = end;
     }
 
+    public static bool IsAtItsEnd(PopulatedRun* run) => run->End % HugePageSize == 0;
+
+    // What the worker has not come to.
+    private static void TakeBack(Service* service)
+    {
+        DropNow(service);
+        FillWorker.Pause(service);
+        service->Cursor = service->Worker.Settled;
+    }
+
     private static bool EndPass(Service* service)
     {
+        FillWorker.BeginPass(service);
         DropNow(service);
         service->Cursor = service->Control->SourceStart;
         bool again = service->FoundInPass && !service->DropFailed && service->Control->Withheld == 0;

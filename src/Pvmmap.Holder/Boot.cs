@@ -62,6 +62,7 @@ internal static unsafe class Boot
         control->SourceLength = end - start;
         Service service;
         Service.Initialize(&service, call, control);
+        FillWorker.Prepare(&service, arguments);
         if (move)
         {
             control->Move = 1;
@@ -276,9 +277,9 @@ internal static unsafe class Boot
         return 0;
     }
 
-    // The lower half of the stack area, which is the last part of the image.
+    // Below the holder's stack, which is the last part of the image.
     private static ulong GuardianStackTop(HolderBootArguments* arguments) =>
-        arguments->ImageStart + arguments->ImageLength - HolderBootArguments.StackBytes / 2;
+        arguments->ImageStart + arguments->ImageLength - HolderBootArguments.HolderStackBytes;
 
     /// <summary>In a guardian that takes over while the call is open: the caller may still wait for this word, and reads no more after it.</summary>
     public static void SendServing(KernelEntry call) => Messages.Send(call, Serving);

@@ -242,6 +242,7 @@ internal static unsafe class Delivery
     public static void EndContext(Service* service, uint context)
     {
         ControlContext* entry = service->Contexts + context;
+        FillWorker.Pause(service);
         DeliveredPages.Drop(service);
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {

@@ -19,6 +19,7 @@ internal static unsafe class Departure
         bool inSource = control->Move != 0 && !service->IsSentinel;
         if (inSource)
         {
+            FillWorker.End(service);
             AttributeProbe.Restore(service);
             Kernel.Unmap(call, control->ReservedStart, control->ReservedLength);
             Steps.Reached(call, FillStep.PlaceUnmapped);

@@ -49,6 +49,8 @@ internal enum FillStep
     BatchCopied,
     /// <summary>The holder has dropped them.</summary>
     BatchDropped,
+    /// <summary>A batch of the fill's second thread is in place; the holder still has the pages, and its first thread waits.</summary>
+    WorkerBatchCopied,
     /// <summary>The target has forked: read.</summary>
     ForkRead,
     /// <summary>The child's segments are listed; it is not served yet.</summary>

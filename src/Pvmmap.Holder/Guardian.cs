@@ -38,6 +38,8 @@ internal static unsafe class Guardian
         Steps.Reached(call, FillStep.MessagesRecovered);
         service.Recovering = false;
         service.IsGuardian = true;
+        if (arguments->ImageStart != 0)
+            FillWorker.Prepare(&service, arguments);
         service.Cursor = service.Control->SourceStart;
         service.Counted = service.Control->SourceStart;
         service.CountedBytes = service.Control->BytesDone;

@@ -29,8 +29,11 @@ internal struct HolderBootArguments
     /// <summary>Not 0: this process keeps a snapshot. Bytes of the description that it maps: whole pages with a <see cref="KeeperHeader"/> in front.</summary>
     public ulong Keep;
 
-    /// <summary>Bytes at the end of the image for the stacks: of the holder, and below it, in a move, of its guardian.</summary>
-    public const ulong StackBytes = 64 * 1024;
+    /// <summary>Bytes at the end of the image for the stacks: last that of the holder, below it, in a move, that of its guardian, and first that of the second thread of the fill.</summary>
+    public const ulong StackBytes = HolderStackBytes + GuardianStackBytes + WorkerStackBytes;
+    public const ulong HolderStackBytes = 32 * 1024;
+    public const ulong WorkerStackBytes = 8 * 1024;
+    private const ulong GuardianStackBytes = 32 * 1024;
 }
 
 /// <summary>

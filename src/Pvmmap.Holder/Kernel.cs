@@ -55,6 +55,7 @@ internal static unsafe class Kernel
     private const long F_GETFL = 3;
     private const long F_SETFL = 4;
     public const long CLOCK_MONOTONIC = 1;
+    private const long FUTEX_WAIT = 0;
     private const long FUTEX_WAKE = 1;
     private const int PR_SET_NAME = 15;
     private const long PR_SET_THP_DISABLE = 41;
@@ -77,6 +78,9 @@ internal static unsafe class Kernel
     /// <summary>Wakes everybody who waits for a change of the word, in whatever process.</summary>
     public static void Wake(KernelEntry call, uint* word) => call(SystemCalls.futex, (long)word, FUTEX_WAKE, int.MaxValue, 0, 0, 0);
 
+    /// <summary>Sleeps while the word has this value; it may return before.</summary>
+    public static void WaitWhile(KernelEntry call, uint* word, uint value) => call(SystemCalls.futex, (long)word, FUTEX_WAIT, value, 0, 0, 0);
+
     /// <summary>Waits for input on any of the descriptors.</summary>
     public static long Poll(KernelEntry call, PollDescriptor* descriptors, uint count, long milliseconds) =>
         PollBriefly(call, descriptors, count, milliseconds * 1000);
@@ -91,12 +95,15 @@ internal static unsafe class Kernel
     }
 
     /// <summary>CLOCK_MONOTONIC in nanoseconds.</summary>
-    public static ulong Now(KernelEntry call)
+    public static ulong Now(KernelEntry call) => Now(call, CLOCK_MONOTONIC);
+
+    /// <summary>Another clock.</summary>
+    public static ulong Now(KernelEntry call, long clock)
     {
         TimeSpecification now;
         now.Seconds = 0;
         now.Nanoseconds = 0;
-        call(SystemCalls.clock_gettime, CLOCK_MONOTONIC, (long)&now, 0, 0, 0, 0);
+        call(SystemCalls.clock_gettime, clock, (long)&now, 0, 0, 0, 0);
         return (ulong)now.Seconds * 1_000_000_000 + (ulong)now.Nanoseconds;
     }
 
@@ -187,6 +194,8 @@ internal static unsafe class Published
     }
 
     public static uint Read(uint* from) => ((Cell32*)from)->Value;
+
+    public static ulong Read(ulong* from) => ((Cell64*)from)->Value;
 
     public static void Write(byte* to, byte value) => ((Cell8*)to)->Value = value;
 

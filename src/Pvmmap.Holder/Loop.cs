@@ -19,7 +19,14 @@ internal static unsafe class Loop
         {
             service->Backoff = false;
             uint messages = 0;
-            for (uint i = 0; i < service->Control->ContextCount; i++)
+            bool ready = true;
+            if (FillWorker.IsAtWork(service))
+            {
+                Wait(service, 0, out ready);
+                if (ready)
+                    FillWorker.Pause(service);
+            }
+            for (uint i = 0; ready && i < service->Control->ContextCount; i++)
                 messages += Events.Drain(service, i, faults: true);
             if (Relocation.IsAwaited(service))
             {

@@ -59,6 +59,8 @@ internal unsafe struct Service
 
     /// <summary>Bytes of the next batch: few while faults come, more and more while none do.</summary>
     public ulong Batch;
+    /// <summary>Batches since the last fault.</summary>
+    public uint QuietBatches;
 
     /// <summary>Rounds of the loop in which the background fill waits for another fault, and how many there were since the last batch.</summary>
     public uint RoundsToWait;
@@ -75,6 +77,9 @@ internal unsafe struct Service
     public ulong AroundPage;
     public ulong AroundBytes;
     public uint AroundContext;
+
+    /// <summary>The second thread of the background fill.</summary>
+    public WorkerState Worker;
 
     public uint OldestStream;
     public FaultStreamTable Streams;
@@ -119,6 +124,7 @@ internal unsafe struct Service
         service->DropEnd = 0;
         service->PendingCount = 0;
         service->Batch = 0;
+        service->QuietBatches = 0;
         service->RoundsToWait = 0;
         service->FaultsInARow = 0;
         service->DeliveredBytes = 0;
@@ -127,6 +133,8 @@ internal unsafe struct Service
         service->AroundPage = 0;
         service->AroundBytes = 0;
         service->AroundContext = 0;
+        service->Worker = default;
+        service->Worker.Grain = WorkerState.HugePage;
         FaultStreams.Reset(service);
         ResetDelivered(service);
     }

@@ -26,6 +26,14 @@ internal static unsafe class Steps
             Kernel.Poll(call, null, 0, 1);
     }
 
+    /// <summary>Waits until another thread has come to the step, where that is to stop.</summary>
+    [Conditional("PVMMAP_STEPS")]
+    public static void AwaitElsewhere(KernelEntry call, FillStep step)
+    {
+        for (uint waited = 0; waited < Patience && IsWanted(call, step); waited++)
+            Kernel.Poll(call, null, 0, 1);
+    }
+
     /// <summary>Cuts what is to be done in one piece, where the stop is between two.</summary>
     [Conditional("PVMMAP_STEPS")]
     public static void Halve(KernelEntry call, FillStep step, ulong* piece)

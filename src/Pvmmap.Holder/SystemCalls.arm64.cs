@@ -23,6 +23,7 @@ internal static class SystemCalls
     public const long timer_create = 107;
     public const long timer_settime = 110;
     public const long clock_gettime = 113;
+    public const long sched_getaffinity = 123;
     public const long sched_yield = 124;
     public const long kill = 129;
     public const long rt_sigaction = 134;

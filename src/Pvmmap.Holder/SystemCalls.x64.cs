@@ -33,6 +33,7 @@ internal static class SystemCalls
     public const long munlock = 150;
     public const long prctl = 157;
     public const long futex = 202;
+    public const long sched_getaffinity = 204;
     public const long getdents64 = 217;
     public const long set_tid_address = 218;
     public const long timer_create = 222;

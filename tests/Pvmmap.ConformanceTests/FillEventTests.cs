@@ -267,11 +267,4 @@ public class FillEventTests(Theatre theatre) : Scene(theatre)
         result.Duplication.Finish();
         AssertCompletes(result);
     }
-
-    private static void AssertAllZero(AddressSpace space, ulong at, ulong length)
-    {
-        // nothing has seed 0 and a step beyond the end: every page must be zeros
-        Census seen = space.Examine(at, length, 0, firstPage: 1, step: 1UL << 40);
-        Assert.True(seen.Good == length / Page, $"process {space.Pid}, 0x{at:x} + {length} should be zeros: {seen}");
-    }
 }

@@ -33,7 +33,6 @@ public abstract class Scene(Theatre theatre) : IDisposable
 {
     protected const ulong Page = PageRange.PageSize, MiB = 1 << 20;
 
-
     private readonly List<Actor> _actors = [];
     private readonly List<int> _programs = [];
     private readonly List<Duplication> _duplications = [];
@@ -258,6 +257,13 @@ public abstract class Scene(Theatre theatre) : IDisposable
         Assert.True(duplication.State == state, $"expected {state}: {Describe(duplication)}");
         Eventually.Holds(() => !Leftovers.IsOurs(duplication.HolderPid), $"holder {duplication.HolderPid} ends");
         Eventually.Holds(() => !Leftovers.IsOurs(duplication.GuardianPid), $"guardian {duplication.GuardianPid} ends");
+    }
+
+    protected static void AssertAllZero(AddressSpace space, ulong at, ulong length)
+    {
+        // nothing has seed 0 and a step beyond the end: every page must be zeros
+        Census seen = space.Examine(at, length, 0, firstPage: 1, step: 1UL << 40);
+        Assert.True(seen.Good == length / Page, $"process {space.Pid}, 0x{at:x} + {length} should be zeros: {seen}");
     }
 
     protected static string Describe(Duplication d) =>

@@ -8,8 +8,11 @@ public sealed record Cell(Deal Deal, Way Way, string Step, Victim Victim)
 {
     public bool Move => Deal == Deal.Move;
 
-    /// <summary>Pages of the range: three batches of the background fill, and three pieces alike. Or so few that they are copied at once.</summary>
-    public ulong Pages => Deal == Deal.TinyCopy ? 48UL : 192;
+    /// <summary>
+    /// Pages of the range: three batches of the background fill, and three pieces alike. Or so few that they are copied at once, or so many that two threads
+    /// share them.
+    /// </summary>
+    public ulong Pages => Deal == Deal.TinyCopy ? 48UL : FillStep == FillStep.WorkerBatchCopied ? 3072UL : 192;
 
     internal CallStep CallStep => Enum.TryParse(Step, out CallStep step) ? step : CallStep.None;
 

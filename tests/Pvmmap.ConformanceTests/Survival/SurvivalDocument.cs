@@ -14,7 +14,7 @@ internal static class SurvivalDocument
 
         Written by `./test --full` (SurvivalMatrixTests) from what it saw. A test build of the library and of the freestanding code (`./build steps`) stops at each numbered step;
         there the victim is killed with SIGKILL, and the others go on. Then the test looks at everything: every page of source and target, their mappings, descriptors, threads and registers against
-        those before, that nobody is stopped or traced, and that after 5 seconds no process of ours is left. The range has 192 pages, a tiny one 48, in one mapping or three, and goes over content or to a free place.
+        those before, that nobody is stopped or traced, and that after 5 seconds no process of ours is left. The range has 192 pages (3072 where two threads fill it), a tiny one 48, in one mapping or three, and goes over content or to a free place.
 
         ## The rule, which was there first
         | victim | what may come of it |

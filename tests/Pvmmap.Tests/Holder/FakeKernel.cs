@@ -125,6 +125,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
         if (++Calls > CallLimit) throw new InvalidOperationException("the holder does not come to an end");
         bool killed = --KillAfter < 0;
         if (killed && Dice.Chance(50)) throw new ProcessKilled();
+        if (HasWorker && Dice.Chance(50)) LetWorkerRun();
         LetTargetsRun();
         long result = Dispatch(number, a1, a2, a3, a4, a5);
         if (killed) throw new ProcessKilled();
@@ -135,6 +136,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     {
         SystemCalls.read when a1 == OwnMapsFile => ReadMaps((byte*)a2, a3),
         SystemCalls.read => Read((int)a1, (UserfaultMessage*)a2, a3),
+        SystemCalls.futex when a2 == 0 => Sleep((uint*)a1, (uint)a3),
         SystemCalls.futex or SystemCalls.sendmsg or SystemCalls.sendto => 0,
         SystemCalls.ioctl => Ioctl((int)a1, (ulong)a2, (ulong*)a3),
         SystemCalls.pread64 => ReadPagemap((ulong*)a2, a3, a4),
@@ -155,6 +157,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
         SystemCalls.userfaultfd => Kernel.EPERM,
         SystemCalls.openat => OwnMapsFile,
         SystemCalls.dup3 => a2,
+        SystemCalls.sched_getaffinity => GiveProcessors((ulong*)a3),
         SystemCalls.munlock or SystemCalls.prctl => 0,
         _ => throw new InvalidOperationException($"unexpected system call {number}"),
     };

@@ -64,6 +64,43 @@ public sealed unsafe class LoopTests
     }
 
     [Fact]
+    public void A_second_thread_delivers_half_of_a_quiet_fill()
+    {
+        ulong delivered = 0, byWorker = 0;
+        for (ulong seed = 1; seed <= 200; seed++)
+        {
+            int pages = 100 + (int)seed;
+            using Scenario scenario = new(seed, pages, actions: 0) { MayHaveWorker = true };
+            FakeKernel kernel = scenario.Kernel;
+            kernel.ThreadShortage = 0;
+            scenario.Control->BatchBytes = FakeKernel.PageSize;
+            for (int i = 0; i < pages; i++) kernel.Source[i] = new SourcePage { State = PageState.Present, Content = i + 1 };
+            foreach ((int i, TargetPage page) in scenario.Target.Pages.Values.Index()) (page.Expected, page.MayBePoisoned) = (i + 1, false);
+            scenario.Control->BytesTotal = (ulong)pages * FakeKernel.PageSize;
+            Assert.True(scenario.RunHolder());
+            Assert.Equal(ControlState.Complete, scenario.Control->State);
+            Assert.Equal(scenario.Control->BytesTotal, scenario.Control->BytesDone);
+            kernel.CheckAllAfterRelease();
+            delivered += scenario.Control->BytesTotal;
+            byWorker += kernel.DeliveredByWorker;
+        }
+        Assert.InRange(byWorker, delivered / 4, delivered * 3 / 4);
+    }
+
+    [Theory]
+    [InlineData(1, 0)]
+    [InlineData(2, 100)]
+    public void Without_a_processor_or_a_task_for_it_there_is_no_second_thread(int processors, int shortage)
+    {
+        using Scenario scenario = new(seed: 7, pages: 300, actions: 0) { MayHaveWorker = true };
+        (scenario.Kernel.Processors, scenario.Kernel.ThreadShortage) = (processors, shortage);
+        Assert.True(scenario.RunHolder());
+        Assert.False(scenario.Kernel.HasWorker);
+        Assert.Equal(scenario.Control->BytesTotal, scenario.Control->BytesDone);
+        Assert.Equal(ControlState.Complete, scenario.Control->State);
+    }
+
+    [Fact]
     public void What_finds_no_room_in_the_tables_is_poisoned_never_zeroed() => Orders.Sample(order =>
     {
         using Scenario scenario = new(order.Seed, order.Pages, order.Actions) { Cramped = true };

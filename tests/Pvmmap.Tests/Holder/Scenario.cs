@@ -27,6 +27,7 @@ internal sealed unsafe class Scenario : IDisposable
         Kernel.HasPagemapScan = dice.Chance(85);
         Kernel.Control->BatchBytes = dice.Chance(50) ? 0 : (ulong)(1 + dice.Below(9)) * FakeKernel.PageSize;
         Kernel.Activity = 5 + dice.Below(60);
+        MayHaveWorker = dice.Chance(70);
         Target = Kernel.Place();
     }
 
@@ -65,6 +66,9 @@ internal sealed unsafe class Scenario : IDisposable
     /// <summary>Address spaces that a cramped table has room for.</summary>
     public uint ContextLimit { get; init; } = 3;
 
+    /// <summary>The holder may have a second thread. By chance, for what it does to a page is all the same to a target.</summary>
+    public bool MayHaveWorker { get; init; }
+
     public ControlPage* Control => Kernel.Control;
 
     public void Dispose() => Kernel.Dispose();
@@ -75,6 +79,7 @@ internal sealed unsafe class Scenario : IDisposable
         Service service;
         Service.Initialize(&service, FakeKernel.EntryPoint, Control);
         MakeCramped(&service);
+        if (MayHaveWorker) Kernel.AllowWorker(&service);
         Control->State = Kernel.IsMove ? ControlState.Prepared : ControlState.Serving;
         try
         {
