@@ -29,6 +29,8 @@ internal sealed class SnapshotCapture
     /// <summary>Who is to be the keeper; 0 before there is one.</summary>
     private int forked;
 
+    private bool keeperHasEnded;
+
     private SnapshotCapture(Participant from, SnapshotOptions options, TracerProcess tracer)
     {
         this.from = from;
@@ -50,9 +52,10 @@ internal sealed class SnapshotCapture
         {
             return capture.Run();
         }
-        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN && capture.End(e.Errno) is { } end)
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN && capture.LooksAtKeeper())
         {
-            throw end;
+            if (capture.End(e.Errno) is { } end) throw end;
+            throw;
         }
         finally
         {
@@ -60,23 +63,27 @@ internal sealed class SnapshotCapture
         }
     }
 
-    /// <summary>What is to be said instead if the process or its keeper has ended; null if neither has.</summary>
+    /// <summary>Before the process is let go and an unfinished keeper ended, which looks like one that was killed.</summary>
+    private bool LooksAtKeeper()
+    {
+        keeperHasEnded = forked != 0 && IsEnding(forked);
+        return true;
+    }
+
+    /// <summary>What is to be said instead if the process or its keeper has ended; null if neither has. The process is on its own again, and may be waited for.</summary>
     private PvmmapException? End(Errno errno)
     {
-        long since = Environment.TickCount64;
-        do
+        for (long since = Environment.TickCount64; ; Thread.Sleep(1))
         {
             if (IsEnding(Pid)) return new PvmmapException(Errno.ESRCH, "take a snapshot", Pid, hint: "it has ended meanwhile");
             if (errno != Errno.ESRCH) return null;
-            if (forked != 0 && IsEnding(forked)) return new PvmmapException(Errno.EAGAIN, "take a snapshot", Pid, hint: "its keeper was killed at once");
             // One that is being taken down has no memory any more, and is there for a moment still.
-            Thread.Sleep(1);
+            if (keeperHasEnded || Environment.TickCount64 - since >= DyingMilliseconds) break;
         }
-        while (Environment.TickCount64 - since < DyingMilliseconds);
-        return null;
-
-        static bool IsEnding(int pid) => ProcessStatus.Find(pid) is not { IsEnding: false };
+        return forked == 0 ? null : new PvmmapException(Errno.EAGAIN, "take a snapshot", Pid, hint: "its keeper was killed at once");
     }
+
+    private static bool IsEnding(int pid) => ProcessStatus.Find(pid) is not { IsEnding: false };
 
     /// <summary>Whole pages, ascending, not adjacent.</summary>
     public static List<PageRange> Joined(IEnumerable<PageRange> ranges)
@@ -156,6 +163,7 @@ internal sealed class SnapshotCapture
     /// <returns>Null if a userfaultfd guards memory of which that was not known.</returns>
     private (SnapshotDescription Description, KeeperProcess Keeper)? TryTake(List<SmapsEntry> entries)
     {
+        forked = 0;
         using SnapshotStash stash = new(Pid);
         using CallLock locked = CallLock.Take(Pid);
         using StoppedProcess stopped = StoppedProcess.Stop(tracer, from.Pidfd, Pid, everyThread: true, default);
