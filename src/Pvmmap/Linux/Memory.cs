@@ -69,6 +69,22 @@ internal static unsafe class Memory
     public static Errno WriteTo(int pid, ulong address, ReadOnlySpan<byte> source) =>
         Transfer(SystemCall.SYS_process_vm_writev, pid, address, source, out _);
 
+    /// <summary>The same of two pieces in one call. The second is not written before the first.</summary>
+    public static Errno WriteTo(int pid, ulong address, ReadOnlySpan<byte> source, ulong secondAddress, ReadOnlySpan<byte> secondSource)
+    {
+        fixed (byte* first = source, second = secondSource)
+        {
+            IoVector* near = stackalloc IoVector[2], far = stackalloc IoVector[2];
+            near[0] = new() { Base = (ulong)first, Length = (ulong)source.Length };
+            near[1] = new() { Base = (ulong)second, Length = (ulong)secondSource.Length };
+            far[0] = near[0] with { Base = address };
+            far[1] = near[1] with { Base = secondAddress };
+            SyscallResult result = SystemCall.InvokeUninterrupted(SystemCall.SYS_process_vm_writev, pid, (long)near, 2, (long)far, 2);
+            if (result.Failed) return result.Errno;
+            return result.Value == source.Length + secondSource.Length ? Errno.None : Errno.EFAULT;
+        }
+    }
+
     /// <summary>Whether this process may use process_vm_readv() and process_vm_writev() at all: tried on itself, which is always allowed otherwise.</summary>
     public static Errno TryTransfers()
     {

@@ -10,6 +10,9 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
 
     private static readonly SyscallResult s_gone = new(-(long)Errno.ESRCH);
 
+    /// <summary>All its signals are blocked.</summary>
+    private bool masked;
+
     /// <summary>The registers of the stop, as they will be put back.</summary>
     public Ptrace.Registers Saved;
 
@@ -39,13 +42,11 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
             return tracer.Ptrace(Ptrace.PTRACE_SETREGS, Tid, 0, (long)r).Errno;
     }
 
-    public Errno GetSignalMask(out ulong mask)
+    public Errno SetSignalMask(ulong mask)
     {
-        fixed (ulong* m = &mask)
-            return tracer.Ptrace(Ptrace.PTRACE_GETSIGMASK, Tid, Signals.MaskBytes, (long)m).Errno;
+        masked = false;
+        return tracer.Ptrace(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&mask).Errno;
     }
-
-    public Errno SetSignalMask(ulong mask) => tracer.Ptrace(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&mask).Errno;
 
     public Errno SetOptions(int options) => tracer.Ptrace(Ptrace.PTRACE_SETOPTIONS, Tid, 0, options).Errno;
 
@@ -67,6 +68,34 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
     /// <summary>Ends a stop that is not the one asked for. A signal on its way to a handler comes first: hand it on, the other stop follows.</summary>
     /// <returns>False if the thread is gone.</returns>
     public bool PassOn(WaitStatus status) => Continue(status.Event == 0 && !status.IsSyscallStop ? status.StopSignal : 0) == Errno.None;
+
+    /// <summary>
+    /// Gives the thread its signal mask and <see cref="Saved"/> back. An interrupted call is started again by the kernel only from within a signal stop,
+    /// so it is taken through one.
+    /// </summary>
+    public void Restore(ulong mask)
+    {
+        masked = false;
+        int word = 0;
+        fixed (Ptrace.Registers* saved = &Saved)
+        {
+            // The mask before the registers: as long as the thread has ours, it finds its way back by itself.
+            Span<TracerRequest> course =
+            [
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&mask),
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_SETOPTIONS, Tid),
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_INTERRUPT, Tid),
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_SETREGS, Tid, 0, (long)saved),
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_CONT, Tid),
+                TracerProcess.WaitRequest(Tid, &word),
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_SETREGS, Tid, 0, (long)saved),
+            ];
+            if (tracer.Invoke(course) < course.Length) return;
+        }
+        WaitStatus status = new(word);
+        // A signal came first, and then that stop.
+        if (status.Stopped && !status.IsEventStop && PassOn(status) && AwaitEventStop()) SetRegisters(Saved);
+    }
 
     /// <summary>
     /// Runs a system call on <see cref="Instruction"/>, stopping the thread before and behind it. ESRCH if the process is gone.
@@ -105,7 +134,7 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
         if (set is not null)
         {
             room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SETREGS, Tid, 0, (long)set);
-            room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&everySignal);
+            if (!masked) room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&everySignal);
         }
         room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid);
         room[count++] = TracerProcess.WaitRequest(Tid, words);
@@ -122,6 +151,7 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
         // That word had changed before anybody slept, or nothing changed it in time.
         if (end == standstill) end = standstill + 1 + tracer.Invoke(course[(standstill + 1)..]);
         if (end != course.Length) return s_gone;
+        masked |= set is not null;
         int stops = 0;
         for (int i = 0; i < 2; i++)
         {

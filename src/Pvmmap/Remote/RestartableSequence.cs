@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Pvmmap.Holder;
 using Pvmmap.Linux;
 
 namespace Pvmmap.Remote;
@@ -11,7 +12,7 @@ internal static unsafe class RestartableSequence
 {
     /// <summary>struct ptrace_rseq_configuration (linux/ptrace.h, Linux 5.13).</summary>
     [StructLayout(LayoutKind.Sequential)]
-    private struct Configuration
+    public struct Configuration
     {
         public ulong Pointer;
         public uint Size, Signature, Flags, Padding;
@@ -27,13 +28,14 @@ internal static unsafe class RestartableSequence
 
     private const int CriticalSectionOffset = 8;
 
+    /// <summary>Asks for a thread's registration. EIO before Linux 5.13: docs/limits.md says what that means.</summary>
+    public static TracerRequest Request(int tid, Configuration* configuration) =>
+        TracerProcess.PtraceRequest(Ptrace.PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof(Configuration), (long)configuration);
+
     /// <summary>If the thread stands inside a critical section, makes <see cref="RemoteThread.Saved"/> go on at its abort address.</summary>
-    public static void Abort(TracerProcess tracer, RemoteThread thread, int pid)
+    public static void Abort(in Configuration configuration, RemoteThread thread, int pid)
     {
-        Configuration configuration;
-        // EIO before Linux 5.13: docs/limits.md says what that means.
-        if (KernelFeatures.IsWithout(KernelFeature.RseqConfiguration)) return;
-        if (tracer.Ptrace(Ptrace.PTRACE_GET_RSEQ_CONFIGURATION, thread.Tid, sizeof(Configuration), (long)&configuration).Failed || configuration.Pointer == 0) return;
+        if (KernelFeatures.IsWithout(KernelFeature.RseqConfiguration) || configuration.Pointer == 0) return;
         ulong at = 0;
         if (Memory.ReadFrom(pid, configuration.Pointer + CriticalSectionOffset, MemoryMarshal.AsBytes(new Span<ulong>(ref at))) != Errno.None || at == 0) return;
         CriticalSection section = default;

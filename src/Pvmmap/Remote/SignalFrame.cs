@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Buffers.Binary;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
@@ -14,7 +13,7 @@ namespace Pvmmap.Remote;
 /// <param name="Instruction">The <c>syscall; ret</c>.</param>
 /// <param name="Below">Where the memory begins that it, and the calls below it, use.</param>
 /// <param name="Content">What was there: below a stack pointer nothing is kept by rule, but what has been read there was the process's own.</param>
-internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction, ulong Below, byte[] Content)
+internal sealed record SignalFrame(ulong Stack, ulong Instruction, ulong Below, byte[] Content)
 {
     // asm/sigcontext.h, asm/ucontext.h of x86-64.
     private const int RedZone = 128;
@@ -27,7 +26,9 @@ internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction, ulong 
     private const ulong UC_FP_XSTATE = 1, UC_SIGCONTEXT_SS = 2, UC_STRICT_RESTORE_SS = 4;
     private const uint FP_XSTATE_MAGIC1 = 0x46505853, FP_XSTATE_MAGIC2 = 0x46505845;
     private const int SoftwareReservedOffset = 464;
-    private const int MaximumXstate = 16 * 1024;
+
+    /// <summary>Bytes that PTRACE_GETREGSET may give, and 8 more.</summary>
+    public const int LargestExtendedState = 16 * 1024;
     private const ushort UserStackSegment = 0x2b;
 
     /// <summary>What it lies over, and the calls below it.</summary>
@@ -40,31 +41,18 @@ internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction, ulong 
     private const ulong CallBytes = 256;
 
     /// <summary>Writes the frame. Null if the thread is not on the main stack, or the code it takes is not found: the window stays open then.</summary>
-    public static SignalFrame? Write(TracerProcess tracer, RemoteThread thread, int pid, ulong signalMask, MapsFile maps)
+    /// <param name="thread">The thread.</param>
+    /// <param name="pid">Its process.</param>
+    /// <param name="signalMask">To be restored.</param>
+    /// <param name="maps">The mappings of the process.</param>
+    /// <param name="xstate">NT_X86_XSTATE of the thread, in a buffer of <see cref="LargestExtendedState"/> bytes.</param>
+    /// <param name="xstateBytes">Its length; 0 if it is not known.</param>
+    public static SignalFrame? Write(RemoteThread thread, int pid, ulong signalMask, MapsFile maps, byte[] xstate, int xstateBytes)
     {
+        if (xstateBytes == 0) return null;
         if (maps.FindFrom(thread.Saved.Rsp) is not { IsStack: true } stack || stack.Range.Start > thread.Saved.Rsp) return null;
         if (ReturningCode.Find(pid, maps, thread.Saved.Rip) is not { } code || !code.IsThere(pid)) return null;
 
-        byte[] xstate = ArrayPool<byte>.Shared.Rent(MaximumXstate);
-        try
-        {
-            return Write(tracer, thread, pid, signalMask, stack, code, xstate);
-        }
-        finally
-        {
-            ArrayPool<byte>.Shared.Return(xstate);
-        }
-    }
-
-    private static SignalFrame? Write(TracerProcess tracer, RemoteThread thread, int pid, ulong signalMask, Vma stack, ReturningCode code, byte[] xstate)
-    {
-        int xstateBytes;
-        fixed (byte* buffer = xstate)
-        {
-            Memory.IoVector vector = new() { Base = (ulong)buffer, Length = MaximumXstate - sizeof(ulong) };
-            if (tracer.Ptrace(Ptrace.PTRACE_GETREGSET, thread.Tid, Ptrace.NT_X86_XSTATE, (long)&vector).Failed) return null;
-            xstateBytes = (int)vector.Length;
-        }
         ulong features = BinaryPrimitives.ReadUInt64LittleEndian(xstate.AsSpan(SoftwareReservedOffset));
         Span<byte> reserved = xstate.AsSpan(SoftwareReservedOffset, 48);
         reserved.Clear();
@@ -81,7 +69,7 @@ internal sealed unsafe record SignalFrame(ulong Stack, ulong Instruction, ulong 
         ulong below = at - Distance - CallBytes;
         byte[] content = new byte[at + 8 + FrameBytes + (ulong)xstateBytes + 4 - below];
         if (Memory.ReadFrom(pid, below, content) != Errno.None) return null;
-        if (Memory.WriteTo(pid, at, frame) != Errno.None || Memory.WriteTo(pid, at + 8 + FrameBytes, xstate.AsSpan(0, xstateBytes + 4)) != Errno.None) return null;
+        if (Memory.WriteTo(pid, at, frame, at + 8 + FrameBytes, xstate.AsSpan(0, xstateBytes + 4)) != Errno.None) return null;
         return new SignalFrame(at, code.SyscallReturn, below, content);
     }
 

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Globalization;
@@ -14,7 +15,6 @@ namespace Pvmmap.Remote;
 /// </summary>
 internal sealed class StoppedProcess : IProcessCalls
 {
-    private const int Options = Ptrace.PTRACE_O_TRACESYSGOOD | Ptrace.PTRACE_O_TRACECLONE;
     private const uint CloneVm = 0x100;
     private const string RunACall = "run a system call in the process";
 
@@ -59,6 +59,9 @@ internal sealed class StoppedProcess : IProcessCalls
 
     public ulong Scratch => trampoline + Trampoline.ScratchOffset;
 
+    /// <summary>What the thread that runs our calls has shown of itself since it stands still.</summary>
+    public ProcessStatus Status { get; private set; } = new();
+
     /// <summary>True if its seccomp filter is suspended for as long as it is traced. A child inherits the filter, and meets it when let go.</summary>
     public bool IsUnderSeccomp => extraOptions != 0;
 
@@ -75,13 +78,14 @@ internal sealed class StoppedProcess : IProcessCalls
     {
         Processor.RequireStopping(pid);
         StoppedProcess process = new(tracer, pidfd, pid);
+        byte[] extendedState = ArrayPool<byte>.Shared.Rent(SignalFrame.LargestExtendedState);
         try
         {
             if (everyThread) process.StopEveryThread();
             else process.StopOneThread();
             Step.ReachedIn(pid, CallStep.SourceStopped, CallStep.TargetStopped);
-            process.Prepare();
-            process.MapTrampoline(avoid);
+            process.Prepare(extendedState, out int length);
+            process.MapTrampoline(avoid, extendedState, length);
             Step.ReachedIn(pid, CallStep.SourcePrepared, CallStep.TargetPrepared);
             return process;
         }
@@ -89,6 +93,10 @@ internal sealed class StoppedProcess : IProcessCalls
         {
             process.Dispose();
             throw;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(extendedState);
         }
     }
 
@@ -158,7 +166,8 @@ internal sealed class StoppedProcess : IProcessCalls
             if (!known && (!candidate.PassOn(status) || !candidate.AwaitEventStop(StopPatience) || candidate.GetRegisters(out registers[i]) != Errno.None)) continue;
             stopped.Add(tids[i]);
             found[tids[i]] = (registers[i], known && status.StopSignal != Signals.SIGTRAP ? status.StopSignal : 0);
-            RepairIfInterrupted(candidate, registers[i]);
+            candidate.Saved = registers[i];
+            RepairIfInterrupted(candidate);
             if (thread is null || tids[i] == Pid) thread = candidate;
         }
     }
@@ -237,33 +246,60 @@ internal sealed class StoppedProcess : IProcessCalls
         }
     }
 
-    private void RepairIfInterrupted(RemoteThread candidate, Ptrace.Registers registers)
+    private void RepairIfInterrupted(RemoteThread candidate)
     {
-        if (!SystemCallRestart.RepairInterrupted(ref registers)) return;
+        Ptrace.Registers again = candidate.Saved;
+        if (!SystemCallRestart.RepairInterrupted(ref again)) return;
         ProcessStatus status = ProcessStatus.ReadThread(Pid, candidate.Tid);
         // Signals that are ignored are queued all the same for a tracee; they interrupt nothing.
         ulong ignored = status.SigIgn | (Signals.IgnoredByDefault & ~status.SigCgt);
         if (((status.SigPnd | status.ShdPnd) & ~status.SigBlk & ~ignored) != 0) return;
-        candidate.SetRegisters(registers);
+        candidate.Saved = again;
+        candidate.SetRegisters(again);
         repaired.Add(candidate.Tid);
     }
 
-    private void Prepare()
+    /// <param name="extendedState">Room for what is in no general register.</param>
+    /// <param name="length">Of that; 0 if it cannot be had.</param>
+    private void Prepare(byte[] extendedState, out int length)
     {
         if (Pidfd.HasEnded(pidfd)) throw Gone();
-        Check(thread.GetRegisters(out thread.Saved));
         if (thread.Saved.Cs != Ptrace.UserCodeSegment64)
             throw new PvmmapException(Errno.ENOSYS, RunACall, Pid, hint: Is32Bit);
-        RestartableSequence.Abort(tracer, thread, Pid);
-        Check(thread.GetSignalMask(out ulong mask));
-        savedMask = mask;
-        if (ProcessStatus.ReadThread(Pid, thread.Tid).Seccomp != 0) extraOptions = Ptrace.PTRACE_O_SUSPEND_SECCOMP;
-        Errno errno = thread.SetOptions(Options | extraOptions);
-        if (errno == Errno.EPERM && extraOptions != 0)
+        Inspect(extendedState, out length, out RestartableSequence.Configuration sequence);
+        RestartableSequence.Abort(sequence, thread, Pid);
+        Status = ProcessStatus.ReadThread(Pid, thread.Tid);
+        if (Status.Seccomp == 0) return;
+        extraOptions = Ptrace.PTRACE_O_SUSPEND_SECCOMP;
+        Errno errno = thread.SetOptions(Ptrace.PTRACE_O_TRACESYSGOOD | extraOptions);
+        if (errno == Errno.EPERM)
         {
             throw new PvmmapException(Errno.EPERM, RunACall, Pid, hint: MayNotSuspendSeccomp);
         }
         Check(errno);
+    }
+
+    // In one go of the tracer.
+    private unsafe void Inspect(byte[] extendedState, out int length, out RestartableSequence.Configuration sequence)
+    {
+        ulong mask = 0;
+        RestartableSequence.Configuration registered = default;
+        fixed (byte* room = extendedState)
+        {
+            Memory.IoVector vector = new() { Base = (ulong)room, Length = SignalFrame.LargestExtendedState - sizeof(ulong) };
+            Span<TracerRequest> requests =
+            [
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_GETSIGMASK, thread.Tid, Signals.MaskBytes, (long)&mask),
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGSET, thread.Tid, Ptrace.NT_X86_XSTATE, (long)&vector),
+                RestartableSequence.Request(thread.Tid, &registered),
+            ];
+            // Kernel and processor may lack what the others ask for.
+            for (int at = 0; at < requests.Length; at++) at += tracer.Invoke(requests[at..]);
+            Check(new SyscallResult(requests[0].Result).Errno);
+            length = requests[1].Result < 0 ? 0 : (int)vector.Length;
+        }
+        savedMask = mask;
+        sequence = registered;
     }
 
     private void Check(Errno errno)
@@ -272,10 +308,10 @@ internal sealed class StoppedProcess : IProcessCalls
         if (errno != Errno.None) throw new PvmmapException(errno, "trace the process", Pid);
     }
 
-    private void MapTrampoline(PageRange avoid)
+    private void MapTrampoline(PageRange avoid, byte[] extendedState, int length)
     {
         using MapsFile maps = MapsFile.Open(Pid);
-        signalFrame = SignalFrame.Write(tracer, thread, Pid, savedMask!.Value, maps);
+        signalFrame = SignalFrame.Write(thread, Pid, savedMask!.Value, maps, extendedState, length);
         taken = avoid;
         // Made beforehand: between the next two calls the thread finds back, but would leave the pages.
         Span<byte> data = stackalloc byte[Trampoline.DataBytes];
@@ -297,8 +333,7 @@ internal sealed class StoppedProcess : IProcessCalls
         if (mapped.Errno is Errno.EEXIST or Errno.EAGAIN) mapped = new SyscallResult(-(long)Errno.ENOMEM);
         trampoline = (ulong)mapped.OrThrow("map a page in the process", Pid);
         Step.ReachedIn(Pid, CallStep.SourcePagesMapped, CallStep.TargetPagesMapped);
-        Write(trampoline, Trampoline.Code);
-        Write(trampoline + Trampoline.DataOffset, data);
+        Write(trampoline, Trampoline.Code, trampoline + Trampoline.DataOffset, data);
         Step.ReachedIn(Pid, CallStep.SourceCodeWritten, CallStep.TargetCodeWritten);
         // From here on the way back is through the trampoline, which unmaps itself.
         SyscallResult executable = Borrowed(stack, SystemCall.SYS_mprotect, (long)trampoline, (long)PageRange.PageSize, Memory.PROT_READ | Memory.PROT_EXEC);
@@ -371,9 +406,13 @@ internal sealed class StoppedProcess : IProcessCalls
     public SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0) =>
         thread.Invoke(number, a1, a2, a3, a4, a5, a6);
 
-    public void Write(ulong address, ReadOnlySpan<byte> bytes)
+    public void Write(ulong address, ReadOnlySpan<byte> bytes) => CheckWritten(Memory.WriteTo(Pid, address, bytes));
+
+    private void Write(ulong address, ReadOnlySpan<byte> bytes, ulong secondAddress, ReadOnlySpan<byte> secondBytes) =>
+        CheckWritten(Memory.WriteTo(Pid, address, bytes, secondAddress, secondBytes));
+
+    private void CheckWritten(Errno errno)
     {
-        Errno errno = Memory.WriteTo(Pid, address, bytes);
         // Our pages are gone from a process that has been let go: it says so, if its tracer has been killed.
         if (errno == Errno.EFAULT) tracer.Invoke(SystemCall.SYS_getpid);
         Check(errno);
@@ -466,6 +505,9 @@ internal sealed class StoppedProcess : IProcessCalls
     public RemoteThread ForkUnseen(bool shareMemory = false)
     {
         Write(trampoline + Trampoline.CloneFlagsOffset, shareMemory ? CloneVm : 0);
+        // Only for this: what the thread starts by itself is none of ours.
+        const int options = Ptrace.PTRACE_O_TRACESYSGOOD | Ptrace.PTRACE_O_TRACECLONE;
+        Check(thread.SetOptions(options | extraOptions));
         SetUndo(Trampoline.ReapUndo, SystemCall.SYS_wait4, 0, 0, Ptrace.__WALL, active: false);
         thread.Instruction = trampoline + Trampoline.ForkOffset;
         SyscallResult result = thread.Invoke(SystemCall.SYS_clone, CloneVm);
@@ -476,7 +518,7 @@ internal sealed class StoppedProcess : IProcessCalls
         Step.Reached(CallStep.IntermediateStarted);
         SyscallResult fork = new(-(long)Errno.ESRCH);
         // Its registers are left alone: it forks and exits by itself, watched, so that it also ends well when the tracer dies.
-        if (intermediate.AwaitEventStop() && intermediate.SetOptions(Options | Ptrace.PTRACE_O_EXITKILL | extraOptions) == Errno.None)
+        if (intermediate.AwaitEventStop() && intermediate.SetOptions(options | Ptrace.PTRACE_O_EXITKILL | extraOptions) == Errno.None)
         {
             fork = intermediate.RunThroughSyscall();
             Step.Reached(CallStep.HolderForked, intermediate.NewTask);
@@ -515,17 +557,9 @@ internal sealed class StoppedProcess : IProcessCalls
         if (trampoline != 0) Borrowed(signalFrame?.Stack, SystemCall.SYS_munmap, (long)trampoline, (long)Trampoline.Length);
         trampoline = 0;
         Step.ReachedIn(Pid, CallStep.SourcePagesUnmapped, CallStep.TargetPagesUnmapped, CallStep.MovedSourcePagesUnmapped);
-        // The mask before the registers: as long as the thread has ours, it finds its way back by itself.
-        if (savedMask is { } mask) thread.SetSignalMask(mask);
         if (disturbed)
         {
-            // An interrupted call is started again by the kernel only from within a signal stop, so take the thread through one.
-            thread.SetOptions(0);
-            tracer.Ptrace(Ptrace.PTRACE_INTERRUPT, thread.Tid);
-            thread.SetRegisters(thread.Saved);
-            thread.Continue();
-            thread.AwaitEventStop();
-            thread.SetRegisters(thread.Saved);
+            thread.Restore(savedMask!.Value);
             stopAgain = thread.StopWasRequested;
         }
         // It finds its way back by its registers now.

@@ -70,7 +70,7 @@ internal sealed class ForkAdvice : IDisposable
     // Cheaper to ask than to look for what is large. A large range may well be empty: only so much is taken for granted of it.
     private bool HasMuchElse(PageRange range)
     {
-        ProcessStatus status = ProcessStatus.ReadThread(process.Pid, process.Pid);
+        ProcessStatus status = process is StoppedProcess stopped ? stopped.Status : ProcessStatus.ReadThread(process.Pid, process.Pid);
         return status.RssAnon == 0 || status.RssAnon + status.VmSwap > Math.Min(range.Length, MostTakenForGranted) + WorthWithholding;
     }
 
