@@ -24,6 +24,9 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
     /// <summary>Stack pointer for <see cref="Invoke"/>; null leaves the thread's own.</summary>
     public ulong? Stack { get; set; }
 
+    /// <summary>rbx for <see cref="Invoke"/>, which system calls leave alone; null leaves the thread's own.</summary>
+    public ulong? Base { get; set; }
+
     /// <summary>Thread id of a task that the last call created, in our pid namespace; 0 if none.</summary>
     public int NewTask { get; private set; }
 
@@ -106,6 +109,7 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
         Ptrace.Registers registers = Saved;
         registers.Rip = Instruction;
         registers.Rsp = Stack ?? Saved.Rsp;
+        registers.Rbx = Base ?? Saved.Rbx;
         registers.Rax = (ulong)number;
         registers.OrigRax = ulong.MaxValue;
         registers.Rdi = (ulong)a1;

@@ -51,7 +51,7 @@ internal sealed class StoppedProcess : IProcessCalls
         this.tracer = tracer;
         this.pidfd = pidfd;
         Pid = pid;
-        undo[Trampoline.ReapUndo] = undo[Trampoline.ArmedUndo] = true;
+        undo[Trampoline.ReapUndo] = true;
         stoppedAt = Stopwatch.GetTimestamp();
     }
 
@@ -436,40 +436,53 @@ internal sealed class StoppedProcess : IProcessCalls
 
     public int AddUndo(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0)
     {
-        int entry = Array.IndexOf(undo, false);
-        if (entry < 0) throw new PvmmapException(Errno.ENOMEM, "prepare the process", Pid, hint: "too many pieces to put back");
-        undo[entry] = true;
+        int entry = FreeUndo();
         SetUndo(entry, number, a1, a2, a3, a4, a5);
+        undo[entry] = true;
         return entry;
+    }
+
+    private int FreeUndo()
+    {
+        int entry = Array.IndexOf(undo, false);
+        return entry >= 0 ? entry : throw new PvmmapException(Errno.ENOMEM, "prepare the process", Pid, hint: "too many pieces to put back");
     }
 
     public void ClearUndo(int entry)
     {
         Write(UndoAddress(entry), 0);
-        if (entry > Trampoline.ArmedUndo) undo[entry] = false;
+        if (entry != Trampoline.ReapUndo) undo[entry] = false;
     }
 
     public SyscallResult InvokeUndoable(long undoNumber, long undoA2, out int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
     {
-        SetUndo(Trampoline.ArmedUndo, undoNumber, 0, undoA2, 0, active: false);
-        thread.Instruction = trampoline + Trampoline.ArmedOffset;
-        SyscallResult result = thread.Invoke(number, a1, a2, a3, a4, a5, a6);
-        thread.Instruction = trampoline + Trampoline.SyscallOffset;
+        int free = FreeUndo();
+        SetUndo(free, undoNumber, 0, undoA2, 0, active: false);
+        SyscallResult result = InvokeChanging(free, Trampoline.ArmingOffset, number, a1, a2, a3, a4, a5, a6);
         entry = 0;
         if (result.Failed) return result;
-        SetUndo(Trampoline.ArmedUndo, undoNumber, result.Value, undoA2, 0);
-        entry = AddUndo(undoNumber, result.Value, undoA2);
-        ClearUndo(Trampoline.ArmedUndo);
+        // What the thread would do itself as soon as it goes on.
+        long argument = result.Value, active = 1;
+        ulong at = UndoAddress(free);
+        Write(at + Trampoline.UndoArgumentOffset, MemoryMarshal.AsBytes(new ReadOnlySpan<long>(in argument)), at, MemoryMarshal.AsBytes(new ReadOnlySpan<long>(in active)));
+        undo[entry = free] = true;
         return result;
     }
 
     public SyscallResult InvokeDisarming(int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
     {
-        Write(trampoline + Trampoline.DisarmedOffset, UndoAddress(entry));
-        thread.Instruction = trampoline + Trampoline.DisarmingOffset;
-        SyscallResult result = thread.Invoke(number, a1, a2, a3, a4, a5, a6);
-        thread.Instruction = trampoline + Trampoline.SyscallOffset;
+        SyscallResult result = InvokeChanging(entry, Trampoline.DisarmingOffset, number, a1, a2, a3, a4, a5, a6);
         if (!result.Failed) ClearUndo(entry);
+        return result;
+    }
+
+    private SyscallResult InvokeChanging(int entry, ulong code, long number, long a1, long a2, long a3, long a4, long a5, long a6)
+    {
+        thread.Base = UndoAddress(entry);
+        thread.Instruction = trampoline + code;
+        SyscallResult result = thread.Invoke(number, a1, a2, a3, a4, a5, a6);
+        thread.Base = null;
+        thread.Instruction = trampoline + Trampoline.SyscallOffset;
         return result;
     }
 
@@ -482,11 +495,9 @@ internal sealed class StoppedProcess : IProcessCalls
         ReadOnlySpan<long> values = [0, number, a1, a2, a3, a4, a5];
         for (int i = 0; i < values.Length; i++) BinaryPrimitives.WriteInt64LittleEndian(bytes[(8 * i)..], values[i]);
         ulong at = UndoAddress(entry);
-        Write(at, bytes);
-        if (!active) return;
+        ReadOnlySpan<byte> one = [1, 0, 0, 0, 0, 0, 0, 0];
         // Armed last: a half-written entry must never run.
-        bytes[0] = 1;
-        Write(at, bytes[..8]);
+        Write(at, bytes, at, active ? one : default);
     }
 
     /// <summary>Puts back, in a copy of this process's memory, what our frame lies over, if that is in the range: the copy is to be what the process had.</summary>

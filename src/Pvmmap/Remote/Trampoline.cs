@@ -12,28 +12,26 @@ internal static class Trampoline
 {
     public const ulong Length = 2 * PageRange.PageSize;
     /// <summary>What <see cref="Describe"/> writes, at <see cref="DataOffset"/>.</summary>
-    public const int DataBytes = 0xb8;
+    public const int DataBytes = 0xb0;
     public const ulong DataOffset = PageRange.PageSize;
     public const ulong SyscallOffset = 0;
     public const ulong WayBackOffset = 0x02;
-    public const ulong ArmedOffset = 0x100;
+    public const ulong ArmingOffset = 0x100;
     public const ulong ForkOffset = 0x120;
     public const ulong DisarmingOffset = 0x180;
 
     // The data page.
     public const ulong CloneFlagsOffset = DataOffset + 0xa8;
-    public const ulong DisarmedOffset = DataOffset + 0xb0;
     public const ulong UndoOffset = DataOffset + 0x100;
     public const int UndoEntryBytes = 64;
+    /// <summary>In an undo entry: the first argument of its system call, behind whether it is active, and the number.</summary>
+    public const ulong UndoArgumentOffset = 0x10;
     public const int UndoEntries = 16;
     public const ulong ScratchOffset = DataOffset + 0x600;
     public const int ScratchBytes = 0xa00;
 
     /// <summary>The undo entry that the fork arms: wait4() for the intermediate.</summary>
     public const int ReapUndo = 0;
-
-    /// <summary>The undo entry that the system call at <see cref="ArmedOffset"/> arms with its result as first argument.</summary>
-    public const int ArmedUndo = 1;
 
     /// <summary>x86-64, position-independent; "data" is the page behind it.</summary>
     public static ReadOnlySpan<byte> Code =>
@@ -92,14 +90,14 @@ internal static class Trampoline
         0x48, 0x8b, 0x05, 0x07, 0x0f, 0x00, 0x00, // mov rax,[data+0x0]
         0xff, 0x25, 0x81, 0x0f, 0x00, 0x00, // jmp [data+0x80]
         0xcc, // int3
-        // 0x100: a system call whose result is at once the argument of an undo entry
+        // 0x100: a system call whose result is at once the argument of an undo entry, which rbx points to
         0x0f, 0x05, // syscall
         0x48, 0x85, 0xc0, // test rax,rax
-        0x78, 0x12, // js 119
-        0x48, 0x89, 0x05, 0x42, 0x10, 0x00, 0x00, // mov [data+0x150],rax
-        0x48, 0xc7, 0x05, 0x27, 0x10, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, // mov [data+0x140],0x1
-        0xe9, 0xe4, 0xfe, 0xff, 0xff, // jmp 2
-        0xcc, 0xcc, // int3
+        0x78, 0x0b, // js 112
+        0x48, 0x89, 0x43, 0x10, // mov QWORD PTR [rbx+0x10],rax
+        0x48, 0xc7, 0x03, 0x01, 0x00, 0x00, 0x00, // mov QWORD PTR [rbx],0x1
+        0xe9, 0xeb, 0xfe, 0xff, 0xff, // jmp 2
+        0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, // int3
         // 0x120: the fork
         0x0f, 0x05, // syscall
         0x48, 0x85, 0xc0, // test rax,rax
@@ -128,13 +126,12 @@ internal static class Trampoline
         0x0f, 0x05, // syscall
         0x0f, 0x0b, // ud2
         0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, // int3
-        // 0x180: a system call whose success takes an undo entry back at once
+        // 0x180: a system call whose success takes an undo entry back at once, which rbx points to
         0x0f, 0x05, // syscall
         0x48, 0x85, 0xc0, // test rax,rax
-        0x78, 0x0e, // js 195
-        0x48, 0x8b, 0x1d, 0x22, 0x0f, 0x00, 0x00, // mov rbx,[data+0xb0]
+        0x78, 0x07, // js 18e
         0x48, 0xc7, 0x03, 0x00, 0x00, 0x00, 0x00, // mov QWORD PTR [rbx],0x0
-        0xe9, 0x68, 0xfe, 0xff, 0xff, // jmp 2
+        0xe9, 0x6f, 0xfe, 0xff, 0xff, // jmp 2
     ];
 
     /// <summary>
