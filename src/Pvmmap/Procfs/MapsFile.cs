@@ -62,6 +62,9 @@ internal sealed class MapsFile : IDisposable
         return Listed(address)?.Range;
     }
 
+    /// <summary>Where the hole begins that memory is mapped in from above, as far as it was looked for; 0: not yet.</summary>
+    public ulong HoleStart { get; set; }
+
     /// <summary>The VMAs have changed: a list that was read is read again when it is needed.</summary>
     public void Refresh() => all = null;
 

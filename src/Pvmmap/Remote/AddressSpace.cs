@@ -40,10 +40,15 @@ internal static class AddressSpace
     {
         const int looks = 16;
         at = 0;
-        ulong floor = 0;
+        // The heap may have grown since: then it is the first that is found.
+        ulong floor = maps.HoleStart;
         for (int look = 0; look < looks && maps.FindRangeFrom(floor) is { } next && next.Start < Processor.AddressSpaceEnd; look++)
         {
-            if (look > 0 && next.Start - floor >= WideGap && Fits(floor, next.Start, length, avoid, out at)) return maps.FindFrom(next.Start) is { IsStack: false };
+            if (floor != 0 && next.Start > floor && next.Start - floor >= WideGap && Fits(floor, next.Start, length, avoid, out at))
+            {
+                maps.HoleStart = floor;
+                return maps.FindFrom(next.Start) is { IsStack: false };
+            }
             floor = next.End;
         }
         return false;

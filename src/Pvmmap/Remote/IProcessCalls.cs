@@ -1,4 +1,5 @@
 using Pvmmap.Linux;
+using Pvmmap.Procfs;
 
 namespace Pvmmap.Remote;
 
@@ -7,6 +8,9 @@ internal interface IProcessCalls : IDisposable
 {
     /// <summary>The process, as this process's pid namespace has it.</summary>
     int Pid { get; }
+
+    /// <summary>Its mappings; where they are listed, as they were before.</summary>
+    MapsFile Maps { get; }
 
     /// <summary>Runs one system call there. ESRCH also when the process is gone.</summary>
     SyscallResult Invoke(long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0);

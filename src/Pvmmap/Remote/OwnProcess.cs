@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Pvmmap.Linux;
+using Pvmmap.Procfs;
 
 namespace Pvmmap.Remote;
 
@@ -8,7 +9,11 @@ internal sealed unsafe class OwnProcess : IProcessCalls
 {
     private readonly void* scratch = NativeMemory.AllocZeroed(Trampoline.ScratchBytes);
 
+    private MapsFile? maps;
+
     public int Pid => Environment.ProcessId;
+
+    public MapsFile Maps => maps ??= MapsFile.Open(Pid);
 
     public ulong Scratch => (ulong)scratch;
 
@@ -37,5 +42,9 @@ internal sealed unsafe class OwnProcess : IProcessCalls
     public SyscallResult InvokeDisarming(int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0) =>
         Invoke(number, a1, a2, a3, a4, a5, a6);
 
-    public void Dispose() => NativeMemory.Free(scratch);
+    public void Dispose()
+    {
+        maps?.Dispose();
+        NativeMemory.Free(scratch);
+    }
 }

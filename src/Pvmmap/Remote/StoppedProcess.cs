@@ -42,6 +42,7 @@ internal sealed class StoppedProcess : IProcessCalls
     private ulong trampoline;
     private int extraOptions;
     private SignalFrame? signalFrame;
+    private MapsFile? maps;
     // Addresses where something else may be by now.
     private PageRange taken;
     private bool disturbed, released;
@@ -56,6 +57,8 @@ internal sealed class StoppedProcess : IProcessCalls
     }
 
     public int Pid { get; }
+
+    public MapsFile Maps => maps ??= MapsFile.Open(Pid);
 
     public ulong Scratch => trampoline + Trampoline.ScratchOffset;
 
@@ -310,8 +313,7 @@ internal sealed class StoppedProcess : IProcessCalls
 
     private void MapTrampoline(PageRange avoid, byte[] extendedState, int length)
     {
-        using MapsFile maps = MapsFile.Open(Pid);
-        signalFrame = SignalFrame.Write(thread, Pid, savedMask!.Value, maps, extendedState, length);
+        signalFrame = SignalFrame.Write(thread, Pid, savedMask!.Value, Maps, extendedState, length);
         taken = avoid;
         // Made beforehand: between the next two calls the thread finds back, but would leave the pages.
         Span<byte> data = stackalloc byte[Trampoline.DataBytes];
@@ -321,8 +323,8 @@ internal sealed class StoppedProcess : IProcessCalls
         int attempt = 0;
         do
         {
-            if (attempt > 0) maps.Refresh();
-            ulong at = AddressSpace.FindGap(maps, Trampoline.Length, avoid);
+            if (attempt > 0) Maps.Refresh();
+            ulong at = AddressSpace.FindGap(Maps, Trampoline.Length, avoid);
             if (stack is { } slot) Write(slot, at + Trampoline.WayBackOffset);
             Step.ReachedIn(Pid, CallStep.SourceWayBackWritten, CallStep.TargetWayBackWritten);
             mapped = Borrowed(signalFrame?.Stack, SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, Memory.PROT_READ | Memory.PROT_WRITE,
@@ -550,6 +552,7 @@ internal sealed class StoppedProcess : IProcessCalls
     {
         if (released) return;
         released = true;
+        maps?.Dispose();
         try
         {
             Release();

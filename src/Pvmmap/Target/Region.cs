@@ -63,7 +63,7 @@ internal sealed class Region
         int attempt = 0;
         do
         {
-            if (seek) at = FindGap(target.Pid, length, replace ? new PageRange(destination, destination + length) : default, alignment, start);
+            if (seek) at = FindGap(target.Maps, length, replace ? new PageRange(destination, destination + length) : default, alignment, start);
             mapped = target.InvokeUndoable(SystemCall.SYS_munmap, (long)length, out undo, SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_NONE, type, -1, 0);
         }
         // Another thread of the target was quicker to take the gap.
@@ -80,9 +80,9 @@ internal sealed class Region
         return new Region(plan.Pieces, plan.Range, address, replace ? destination : address);
     }
 
-    private static ulong FindGap(int pid, ulong length, PageRange apartFrom, ulong alignment, ulong alike)
+    private static ulong FindGap(MapsFile maps, ulong length, PageRange apartFrom, ulong alignment, ulong alike)
     {
-        using MapsFile maps = MapsFile.Open(pid);
+        maps.Refresh();
         return AddressSpace.FindGap(maps, length, apartFrom, alignment, alike);
     }
 
