@@ -153,14 +153,7 @@ internal sealed class Participant : IDisposable
     private bool LeaderMayHaveChildren()
     {
         if (KernelFeatures.IsWithout(KernelFeature.ProcChildren)) return true;
-        try
-        {
-            return File.ReadAllText(string.Create(CultureInfo.InvariantCulture, $"/proc/{Pid}/task/{Pid}/children")).Length != 0;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            return true;
-        }
+        return Files.TryReadText(string.Create(CultureInfo.InvariantCulture, $"/proc/{Pid}/task/{Pid}/children")) is not { Length: 0 };
     }
 
     private static bool IsOurs(int tracer)

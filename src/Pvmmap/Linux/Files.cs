@@ -37,12 +37,13 @@ internal static unsafe class Files
     public static string? TryReadLink(string path)
     {
         const int longest = 4096;
-        byte[] name = new byte[Encoding.UTF8.GetMaxByteCount(path.Length) + 1], link = new byte[longest];
+        byte[] name = new byte[Encoding.UTF8.GetMaxByteCount(path.Length) + 1];
         Encoding.UTF8.GetBytes(path, name);
+        Span<byte> link = stackalloc byte[longest];
         fixed (byte* from = name, to = link)
         {
             SyscallResult length = SystemCall.Invoke(SystemCall.SYS_readlinkat, AT_FDCWD, (long)from, (long)to, longest);
-            return length.Failed || length.Value == longest ? null : Encoding.UTF8.GetString(link, 0, (int)length.Value);
+            return length.Failed || length.Value == longest ? null : Encoding.UTF8.GetString(link[..(int)length.Value]);
         }
     }
 
