@@ -37,7 +37,7 @@ internal enum CallStep
     ImageLoaded,
     /// <summary>The holder runs on its own code.</summary>
     HolderLaunched,
-    /// <summary>The control page exists; the holder does not have it yet. A move out of the caller: nor is there a holder.</summary>
+    /// <summary>The control page exists; the holder does not have it yet. A move out of the caller: the holder is just being born.</summary>
     ControlMade,
     /// <summary>The control page is on its way to the holder.</summary>
     ControlSent,

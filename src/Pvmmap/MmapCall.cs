@@ -143,7 +143,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     // Null, here and below, if a userfaultfd guards part of the range.
     private HolderProcess? Share(Participant from, StoppedProcess? stopped, IProcessCalls calls, ref SourcePlan plan)
     {
-        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(Tracer, calls, source, plan.Parts, from.Pidfd, SettleEarly)
+        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(Tracer, calls, source, plan.Parts, from.Pidfd, from.Status.VmLck != 0, SettleEarly)
             : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts);
         if (targetPid != Self) Tracer.Rouse();
         try

@@ -112,17 +112,18 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="range">What is to be moved.</param>
     /// <param name="parts">The same, VMA by VMA.</param>
     /// <param name="ownPidfd">This process's.</param>
+    /// <param name="isLocked">Some of its memory is locked.</param>
     /// <param name="meanwhile">What can be done while the holder makes itself ready.</param>
     public static HolderProcess ShareThisProcess(
-        TracerProcess tracer, IProcessCalls own, PageRange range, IReadOnlyList<PageRange> parts, FileDescriptor ownPidfd, Action meanwhile) =>
-        StartHere(tracer, range, mayServe: true, ownPidfd, own, parts, meanwhile);
+        TracerProcess tracer, IProcessCalls own, PageRange range, IReadOnlyList<PageRange> parts, FileDescriptor ownPidfd, bool isLocked, Action meanwhile) =>
+        StartHere(tracer, range, mayServe: true, ownPidfd, own, parts, isLocked, meanwhile);
 
     /// <summary>Forks this process; the child is the holder. No managed code runs in it.</summary>
     public static HolderProcess ForkThisProcess(TracerProcess tracer, PageRange range, bool mayServe) => StartHere(tracer, range, mayServe, null);
 
     private static HolderProcess StartHere(
         TracerProcess tracer, PageRange range, bool mayServe, FileDescriptor? sharing, IProcessCalls? own = null,
-        IReadOnlyList<PageRange>? parts = null, Action? meanwhile = null)
+        IReadOnlyList<PageRange>? parts = null, bool isLocked = false, Action? meanwhile = null)
     {
         HolderImage code = HolderImage.InThisProcess;
         PageRange image = HolderLoader.MapHere();
@@ -135,29 +136,37 @@ internal sealed unsafe class HolderProcess : IDisposable
         {
             HolderBootArguments arguments = HolderLoader.PrepareHere(image, new HolderTask(range, sharing is not null), there.Number, out ulong top);
             PageRange probes = default;
-            if (sharing is not null)
+            tracer.BeginFork(sharing is not null, top, code.At(image.Start).Boot, top);
+            SyscallResult forked;
+            try
             {
-                // This process has the same memory: the holder finds everything there when it begins.
-                control = ControlMapping.Create();
-                probes = Introduce(control, here, Environment.ProcessId, sharing, Environment.ProcessId, parts);
+                if (sharing is not null)
+                {
+                    // This process has the same memory: the holder need not be born for that, and waits for it soon.
+                    control = ControlMapping.Create();
+                    probes = Introduce(control, here, Environment.ProcessId, sharing, Environment.ProcessId, parts, isLocked);
+                }
             }
-            int pid = (int)tracer.Fork(sharing is not null, top, code.At(image.Start).Boot, top)
-                .OrThrow("fork the holder", hint: "no task or no memory: RLIMIT_NPROC, pids.max, overcommit");
-            // One that shares the memory runs on this very image, and unmaps it when it leaves.
-            imageIsOurs = sharing is null;
+            finally
+            {
+                forked = tracer.AwaitForked();
+                // One that shares the memory runs on this very image, and unmaps it when it leaves.
+                imageIsOurs = sharing is null || forked.Failed;
+                if (!forked.Failed) pidfd = Linux.Pidfd.Open((int)forked.Value);
+            }
+            int pid = (int)forked.OrThrow("fork the holder", hint: "no task or no memory: RLIMIT_NPROC, pids.max, overcommit");
             if (sharing is not null) remnants = new Remnants(own!, image, arguments.Mark);
-            pidfd = Linux.Pidfd.Open(pid);
             Step.Reached(CallStep.IntermediateReaped, pid);
             there.Dispose();
             if (control is null)
             {
                 control = ControlMapping.Create();
-                Introduce(control, here, pid, null, 0, null);
+                Introduce(control, here, pid, null, 0, null, isLocked: false);
             }
             control.Page.HolderPid = pid;
             meanwhile?.Invoke();
-            AwaitStart(control, here, pidfd, pid, Environment.ProcessId, probes, remnants, out List<SmapsEntry>? attributes);
-            return new HolderProcess(pid, pidfd, here, control, mayServe, isOwn: true) { Attributes = attributes, remnants = remnants };
+            AwaitStart(control, here, pidfd!, pid, Environment.ProcessId, probes, remnants, out List<SmapsEntry>? attributes);
+            return new HolderProcess(pid, pidfd!, here, control, mayServe, isOwn: true) { Attributes = attributes, remnants = remnants };
         }
         catch
         {
@@ -190,7 +199,8 @@ internal sealed unsafe class HolderProcess : IDisposable
                 Step.ControlMade(control.File!);
                 return control;
             }
-            PageRange probes = Introduce(control, socket, pid, sharedSource, sourcePid, parts);
+            bool isLocked = sharedSource is not null && ProcessStatus.Read(sourcePid).VmLck != 0;
+            PageRange probes = Introduce(control, socket, pid, sharedSource, sourcePid, parts, isLocked);
             AwaitStart(control, socket, pidfd, pid, sourcePid, probes, remnants, out attributes);
             return control;
         }
@@ -209,9 +219,10 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="sharedSource">Of a move: the source's pidfd.</param>
     /// <param name="sourcePid">Of a move: its number.</param>
     /// <param name="parts">Of a move: the source range, VMA by VMA.</param>
+    /// <param name="isLocked">Of a move: some of the source's memory is locked.</param>
     /// <returns>Where the attributes of the source's VMAs can be read when the holder says so.</returns>
     private static PageRange Introduce(
-        ControlMapping control, FileDescriptor socket, int memory, FileDescriptor? sharedSource, int sourcePid, IReadOnlyList<PageRange>? parts)
+        ControlMapping control, FileDescriptor socket, int memory, FileDescriptor? sharedSource, int sourcePid, IReadOnlyList<PageRange>? parts, bool isLocked)
     {
         PageRange probes = default;
         Step.ControlMade(control.File!);
@@ -225,7 +236,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             using FileDescriptor proc = Files.Open("/proc", Files.O_RDONLY);
             // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
             if (memory == Environment.ProcessId || IsInOurPidNamespace(memory)) control.Page.SourceOwnPid = sourcePid;
-            probes = AskForProbes(control, sourcePid, parts!);
+            if (!isLocked) probes = AskForProbes(control, sourcePid, parts!);
             UnixSocket.Send(socket, Begin, control.File!, pagemap, sharedSource, proc);
         }
         Step.Reached(CallStep.ControlSent);
@@ -283,13 +294,13 @@ internal sealed unsafe class HolderProcess : IDisposable
         Expect(socket!, pidfd, Pid, Control, Serving);
     }
 
-    /// <summary>Wants the first VMAs of smaps to be those of the range. Where they will be; empty if there is no room, or the source has locked memory.</summary>
+    /// <summary>Wants the first VMAs of smaps to be those of the range. Where they will be; empty if there is no room.</summary>
     private static PageRange AskForProbes(ControlMapping control, int sourcePid, IReadOnlyList<PageRange> parts)
     {
         const ulong lowest = 0x10000; // vm.mmap_min_addr as it usually is
         int count = parts.Count;
         ulong length = 2 * (ulong)count * PageRange.PageSize;
-        if (count > ControlPage.MaximumProbes || Maps.Lowest(sourcePid) is not { } bottom || bottom < lowest + length || ProcessStatus.Read(sourcePid).VmLck != 0) return default;
+        if (count > ControlPage.MaximumProbes || Maps.Lowest(sourcePid) is not { } bottom || bottom < lowest + length) return default;
         for (int i = 0; i < count; i++) control.Segments[i].Destination = parts[i].Start;
         control.Page.SegmentCount = (uint)count;
         control.Page.ProbeArea = lowest;

@@ -24,8 +24,8 @@ internal sealed unsafe class TracerProcess : IDisposable
     private ulong memory;
     private readonly TracerMailbox* mailbox;
     private int pid;
-    private bool pending, spawning, stopping;
-    private SyscallResult spawned;
+    private bool pending, spawning, forking, stopping;
+    private SyscallResult spawned, forked;
 
     /// <summary>Starts the tracer. The calling thread must be the one that uses it, and must stay until it is disposed.</summary>
     public TracerProcess()
@@ -113,8 +113,27 @@ internal sealed unsafe class TracerProcess : IDisposable
     /// Starts a child of the tracer, on a stack in this process's memory: a fork of this process, or one that shares its memory. Soon it is nobody's
     /// child: this process's wait(2) never sees it. It has no rseq registration, of which a fork of a thread would die (rseq(2)). Its pid, or an errno.
     /// </summary>
-    public SyscallResult Fork(bool shareMemory, ulong stackTop, ulong function, ulong argument) =>
-        Invoke(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, shareMemory ? CLONE_UNTRACED | CLONE_VM : CLONE_UNTRACED);
+    public SyscallResult Fork(bool shareMemory, ulong stackTop, ulong function, ulong argument)
+    {
+        BeginFork(shareMemory, stackTop, function, argument);
+        return AwaitForked();
+    }
+
+    /// <summary>The same, and does not wait for it.</summary>
+    public void BeginFork(bool shareMemory, ulong stackTop, ulong function, ulong argument)
+    {
+        AwaitPending();
+        CheckAlive();
+        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, shareMemory ? CLONE_UNTRACED | CLONE_VM : CLONE_UNTRACED);
+        pending = forking = true;
+    }
+
+    /// <summary>The child's pid, or an errno.</summary>
+    public SyscallResult AwaitForked()
+    {
+        if (forking) AwaitPending();
+        return forked;
+    }
 
     /// <summary>
     /// Has a child started that shares this process's memory until it becomes a program, and does not wait for it. Nor does the tracer, as it would for a vfork():
@@ -141,7 +160,8 @@ internal sealed unsafe class TracerProcess : IDisposable
         CheckAlive();
         SyscallResult answer = Answer(Patience);
         if (spawning) spawned = answer;
-        pending = spawning = false;
+        if (forking) forked = answer;
+        pending = spawning = forking = false;
     }
 
     public static TracerRequest PtraceRequest(long request, int tid, long address = 0, long data = 0) =>
