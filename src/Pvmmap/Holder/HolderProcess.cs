@@ -252,11 +252,19 @@ internal sealed unsafe class HolderProcess : IDisposable
             Step.Reached(CallStep.HolderReady);
             return;
         }
-        Dictionary<ulong, MemoryPolicy> policies = NumaMaps.ReadFirst(pid, probes);
+        Dictionary<ulong, MemoryPolicy> policies = sourcePid == Environment.ProcessId && HasNoPolicy(control) ? [] : NumaMaps.ReadFirst(pid, probes);
         attributes = [.. Smaps.ReadFirst(sourcePid, probes).Where(entry => (entry.Vma.Range.Start - probes.Start) / PageRange.PageSize % 2 == 0)
             .Select(entry => entry with { Policy = policies.GetValueOrDefault(entry.Vma.Range.Start) })];
         // It brings the pages back now, and needs nobody for that.
         UnixSocket.Send(socket, Probed);
+    }
+
+    // This process can be asked without a walk over the first mappings, and mostly has none.
+    private static bool HasNoPolicy(ControlMapping control)
+    {
+        foreach (ref readonly ControlSegment part in control.Segments[..(int)control.Page.SegmentCount])
+            if (!Memory.HasNoPolicy(part.Destination)) return false;
+        return true;
     }
 
     // Killed, guardian and all: only then is the socket closed there. Whoever lives cleans up by itself.

@@ -62,6 +62,7 @@ internal static partial class SystemCall
     public static int SYS_io_getevents => Processor.IsArm64 ? Arm64SystemCalls.SYS_io_getevents : X64SystemCalls.SYS_io_getevents;
     public static int SYS_restart_syscall => Processor.IsArm64 ? Arm64SystemCalls.SYS_restart_syscall : X64SystemCalls.SYS_restart_syscall;
     public static int SYS_semtimedop => Processor.IsArm64 ? Arm64SystemCalls.SYS_semtimedop : X64SystemCalls.SYS_semtimedop;
+    public static int SYS_get_mempolicy => Processor.IsArm64 ? Arm64SystemCalls.SYS_get_mempolicy : X64SystemCalls.SYS_get_mempolicy;
     public static int SYS_mbind => Processor.IsArm64 ? Arm64SystemCalls.SYS_mbind : X64SystemCalls.SYS_mbind;
     public static int SYS_setsid => Processor.IsArm64 ? Arm64SystemCalls.SYS_setsid : X64SystemCalls.SYS_setsid;
 

@@ -50,6 +50,7 @@ internal static class Arm64SystemCalls
     public const int SYS_mprotect = 226;
     public const int SYS_madvise = 233;
     public const int SYS_mbind = 235;
+    public const int SYS_get_mempolicy = 236;
     public const int SYS_set_mempolicy = 237;
     public const int SYS_setsid = 157;
     public const int SYS_accept4 = 242;

@@ -48,6 +48,7 @@ internal static class X64SystemCalls
     public const int SYS_semtimedop = 220;
     public const int SYS_epoll_wait = 232;
     public const int SYS_mbind = 237;
+    public const int SYS_get_mempolicy = 239;
     public const int SYS_set_mempolicy = 238;
     public const int SYS_setsid = 112;
     public const int SYS_openat = 257;
