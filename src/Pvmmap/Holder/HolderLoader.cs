@@ -118,21 +118,19 @@ internal static unsafe class HolderLoader
             : source.Invoke(SystemCall.SYS_mprotect, (long)image, codeBytes, executable);
         made.OrThrow(doing, child.Tid);
 
-        // Its own table by now: a source without a free descriptor is no obstacle.
-        if (KernelFeatures.IsWithout(KernelFeature.CloseRange) || child.Invoke(SystemCall.SYS_close_range, 3, uint.MaxValue).Failed)
-        {
-            // As many as will be needed here; it closes the others by itself.
-            for (int number = 3; number < 6; number++) child.Invoke(SystemCall.SYS_close, number);
-        }
         arguments = image + imageBytes - ArgumentsRoom;
-        child.Invoke(SystemCall.SYS_socketpair, UnixSocket.AF_UNIX, UnixSocket.SOCK_SEQPACKET | UnixSocket.SOCK_CLOEXEC, 0, (long)arguments)
-            .OrThrow(doing, child.Tid, hint: "it has no descriptor left (RLIMIT_NOFILE)");
+        SyscallResult paired = MakeSockets(child, arguments);
+        if (paired.Errno == Errno.EMFILE)
+        {
+            MakeRoom(child, default);
+            paired = MakeSockets(child, arguments);
+        }
+        paired.OrThrow(doing, child.Tid, hint: "it has no descriptor left (RLIMIT_NOFILE)");
         Span<int> pair = stackalloc int[2];
         Check(Memory.ReadFrom(child.Tid, arguments, System.Runtime.InteropServices.MemoryMarshal.AsBytes(pair)));
-        FileDescriptor socket = TakeSocket(child, pidfd, pair[1], arguments);
+        FileDescriptor socket = TakeSocket(child, pidfd, pair, arguments);
         try
         {
-            child.Invoke(SystemCall.SYS_close, pair[1]).OrThrow(doing, child.Tid);
             HolderBootArguments boot = BootArguments(code.At(image), image, imageBytes, task, pair[0]);
             mark = boot.Mark;
             Check(Memory.WriteTo(child.Tid, arguments, new ReadOnlySpan<byte>(&boot, sizeof(HolderBootArguments))));
@@ -147,12 +145,23 @@ internal static unsafe class HolderLoader
         void Check(Errno errno) => HolderLoader.Check(errno, child.Tid);
     }
 
-    private static FileDescriptor TakeSocket(RemoteThread child, FileDescriptor pidfd, int number, ulong scratch)
+    // It has its own table by now: a source without a free descriptor is no obstacle. As many as are needed here; it closes the others by itself.
+    private static void MakeRoom(RemoteThread child, ReadOnlySpan<int> wanted)
     {
-        SyscallResult taken = Linux.Pidfd.GetFd(pidfd, number);
+        for (int number = 3; number < 6; number++)
+            if (!wanted.Contains(number)) child.Invoke(SystemCall.SYS_close, number);
+    }
+
+    private static SyscallResult MakeSockets(RemoteThread child, ulong pair) =>
+        child.Invoke(SystemCall.SYS_socketpair, UnixSocket.AF_UNIX, UnixSocket.SOCK_SEQPACKET | UnixSocket.SOCK_CLOEXEC, 0, (long)pair);
+
+    private static FileDescriptor TakeSocket(RemoteThread child, FileDescriptor pidfd, ReadOnlySpan<int> pair, ulong scratch)
+    {
+        SyscallResult taken = Linux.Pidfd.GetFd(pidfd, pair[1]);
         if (!SentDescriptor.IsNeeded(taken)) return FileDescriptor.From(taken, "load the holder", child.Tid);
+        MakeRoom(child, pair);
         SyscallResult own = child.Invoke(SystemCall.SYS_socket, UnixSocket.AF_UNIX, UnixSocket.SOCK_DGRAM | UnixSocket.SOCK_CLOEXEC);
-        if (!own.Failed) taken = SentDescriptor.Take(child.Tid, own.Value, scratch, number, child.Invoke);
+        if (!own.Failed) taken = SentDescriptor.Take(child.Tid, own.Value, scratch, pair[1], child.Invoke);
         if (!own.Failed) child.Invoke(SystemCall.SYS_close, own.Value);
         return FileDescriptor.From(taken, "load the holder", child.Tid,
             "there is no pidfd_getfd (before Linux 5.6, or behind the caller's seccomp filter), and the source cannot send to the caller: allow the call, or put both into one network namespace");
