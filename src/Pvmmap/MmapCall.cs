@@ -26,7 +26,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <summary>What has been done early of what belongs to the end: this process is in the target's cgroups, the sentinel has its oom_score_adj.</summary>
     private bool together, shielded;
 
-    private bool confirmed;
+    private bool found, confirmed;
 
     /// <summary>The content is copied before the call returns, because that is less work than to deliver it later.</summary>
     private bool copies;
@@ -75,10 +75,10 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
     }
 
-    // A move needs one whatever lies in the range: it becomes a program of its own while all is checked.
+    // A move needs one whatever lies in the range, and so does what is not small: it becomes a program of its own while all is checked.
     private void StartSentinelEarly()
     {
-        if (!flags.HasFlag(MmapFlags.Move)) return;
+        if (!flags.HasFlag(MmapFlags.Move) && source.Length <= Tiny) return;
         try
         {
             sentinel = SentinelProcess.Start(Tracer, targetPid);
@@ -143,7 +143,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     // Null, here and below, if a userfaultfd guards part of the range.
     private HolderProcess? Share(Participant from, StoppedProcess? stopped, IProcessCalls calls, ref SourcePlan plan)
     {
-        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(Tracer, calls, source, plan.Parts, from.Pidfd, from.Status.VmLck != 0, SettleEarly)
+        HolderProcess holder = stopped is null ? HolderProcess.ShareThisProcess(Tracer, calls, source, plan.Parts, from.Pidfd, from.Status.VmLck != 0, () =>
+            {
+                ConfirmSentinel();
+                SettleEarly();
+            })
             : HolderProcess.Share(stopped, from.Pidfd, source, plan.Parts);
         if (targetPid != Self) Tracer.Rouse();
         try
@@ -177,8 +181,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     // While the holder makes itself ready: this thread has nothing else to do.
     private void SettleEarly()
     {
-        ConfirmSentinel();
-        together = CgroupMembership.AreTogether(Self, targetPid);
+        FindSentinel();
+        together = CgroupMembership.AreTogether(Self, targetPid) && (sourcePid == Self || CgroupMembership.AreTogether(sourcePid, targetPid));
         if (sentinel is null) return;
         HolderProcess.ShieldSentinel(sentinel.Pid);
         shielded = true;
@@ -188,7 +192,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private HolderProcess? Duplicate(Participant from, StoppedProcess? stopped, ref SourcePlan plan)
     {
         if (stopped is not null) plan = SourcePlan.FromSmaps(sourcePid, source);
-        HolderProcess? holder = stopped is null ? Take(from, ref plan) : Snapshot.Take(stopped, plan, Tracer, mayGoOn: false, mayServe: true);
+        HolderProcess? holder = stopped is null ? Take(from, ref plan) : Snapshot.Take(stopped, plan, Tracer, mayGoOn: false, mayServe: true, SettleEarly);
         if (stopped is not null && holder is not null && Cut.Read(holder, source) is { } cut) plan = cut;
         if (!IsMove || !plan.IsSealed) return holder;
         holder?.Dispose();
@@ -220,7 +224,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         int refusals = 0;
         for (int attempt = 0; attempt < Attempts; attempt++)
         {
-            HolderProcess? holder = sourcePid == Self ? Snapshot.TakeOwn(plan, Tracer, mayServe: !copies && !from.IsUnderSeccomp) : TakeStopped(from, plan);
+            HolderProcess? holder = sourcePid == Self ? Snapshot.TakeOwn(plan, Tracer, mayServe: !copies && !from.IsUnderSeccomp, SettleEarly) : TakeStopped(from, plan);
             if (holder is null)
             {
                 CompleteFillsIntoSource(ref refusals);
@@ -254,7 +258,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         using StoppedProcess stopped = StoppedProcess.Stop(Tracer, from.Pidfd, sourcePid, everyThread: true, default);
         try
         {
-            return Snapshot.Take(stopped, plan, Tracer, mayGoOn: true, mayServe: !copies);
+            return Snapshot.Take(stopped, plan, Tracer, mayGoOn: true, mayServe: !copies, SettleEarly);
         }
         finally
         {
@@ -340,12 +344,17 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     {
         if (confirmed) return;
         confirmed = true;
-        if (sentinel is not null && !sentinel.HasStarted(out string? alone))
-        {
-            notes.Add(alone!);
-            LeaveSentinel();
-        }
+        FindSentinel();
         Step.Reached(CallStep.SentinelStarted);
+    }
+
+    private void FindSentinel()
+    {
+        if (found) return;
+        found = true;
+        if (sentinel is null || sentinel.HasStarted(out string? alone)) return;
+        notes.Add(alone!);
+        LeaveSentinel();
     }
 
     // From here on it knows by itself when nobody serves any more; as long as we had its socket it would wait for us, and the target for it.

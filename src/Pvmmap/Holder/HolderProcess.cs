@@ -56,14 +56,15 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="child">The child, stopped under the tracer.</param>
     /// <param name="range">The source range.</param>
     /// <param name="frozen">Leave it under the tracer, for good.</param>
-    public static HolderProcess Start(RemoteThread child, PageRange range, bool frozen)
+    /// <param name="meanwhile">What can be done while it makes itself ready.</param>
+    public static HolderProcess Start(RemoteThread child, PageRange range, bool frozen, Action meanwhile)
     {
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
         FileDescriptor? socket = null;
         try
         {
             if (!frozen) socket = HolderLoader.Load(child, pidfd, new HolderTask(range), null, out _, out _);
-            return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket, out _), !frozen);
+            return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket, out _, meanwhile), !frozen);
         }
         catch
         {
@@ -92,7 +93,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         {
             socket = HolderLoader.Load(child, pidfd, new HolderTask(range, Moves: true), source, out image, out ulong mark);
             Remnants remnants = new(source, image, mark);
-            ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts, remnants);
+            ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, null, sourcePidfd, source.Pid, parts, remnants);
             return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes, remnants = remnants };
         }
         catch
@@ -119,7 +120,8 @@ internal sealed unsafe class HolderProcess : IDisposable
         StartHere(tracer, range, mayServe: true, ownPidfd, own, parts, isLocked, meanwhile);
 
     /// <summary>Forks this process; the child is the holder. No managed code runs in it.</summary>
-    public static HolderProcess ForkThisProcess(TracerProcess tracer, PageRange range, bool mayServe) => StartHere(tracer, range, mayServe, null);
+    public static HolderProcess ForkThisProcess(TracerProcess tracer, PageRange range, bool mayServe, Action meanwhile) =>
+        StartHere(tracer, range, mayServe, null, meanwhile: meanwhile);
 
     private static HolderProcess StartHere(
         TracerProcess tracer, PageRange range, bool mayServe, FileDescriptor? sharing, IProcessCalls? own = null,
@@ -186,7 +188,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     }
 
     private static ControlMapping CreateControl(
-        int pid, FileDescriptor pidfd, FileDescriptor? socket, out List<SmapsEntry>? attributes, FileDescriptor? sharedSource = null, int sourcePid = 0,
+        int pid, FileDescriptor pidfd, FileDescriptor? socket, out List<SmapsEntry>? attributes, Action? meanwhile, FileDescriptor? sharedSource = null, int sourcePid = 0,
         IReadOnlyList<PageRange>? parts = null, Remnants? remnants = null)
     {
         attributes = null;
@@ -201,6 +203,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             }
             bool isLocked = sharedSource is not null && ProcessStatus.Read(sourcePid).VmLck != 0;
             PageRange probes = Introduce(control, socket, pid, sharedSource, sourcePid, parts, isLocked);
+            meanwhile?.Invoke();
             AwaitStart(control, socket, pidfd, pid, sourcePid, probes, remnants, out attributes);
             return control;
         }
@@ -360,7 +363,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// the target than the one that holds its pages. Those that share the source's memory share its oom_score_adj too, which is left alone.
     /// </summary>
     /// <param name="targetPid">The target.</param>
-    /// <param name="together">This process is in the target's cgroups, and what it has started is where it is.</param>
+    /// <param name="together">This process and the source are in the target's cgroups, and what they have started is where they are.</param>
     /// <param name="shielded"><see cref="ShieldSentinel"/> has been called.</param>
     public void Settle(int targetPid, bool together, bool shielded)
     {
@@ -371,7 +374,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         // The sentinel is where this process is, and so is a holder that this process has started.
         bool isOwn = Control.Page.SourcePid == Environment.ProcessId;
         int[][] families = sentinelPid == 0 ? [pair] : isOwn ? [[.. pair, sentinelPid]] : [pair, [sentinelPid]];
-        if (!together || !isOwn) CgroupMembership.Adopt(families, targetPid);
+        if (!together) CgroupMembership.Adopt(families, targetPid);
         if (sentinelPid != 0 && !shielded) ShieldSentinel(sentinelPid);
         if (move) return;
         if (guardianPid is { } guard) CgroupMembership.ShieldFromOutOfMemory(guard, Unkillable);

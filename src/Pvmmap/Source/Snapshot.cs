@@ -9,20 +9,21 @@ namespace Pvmmap.Source;
 internal static class Snapshot
 {
     /// <summary>Takes from this process, null if a userfaultfd guards part of the range. As with fork(), a page that another thread is writing right now lands on one side or the other.</summary>
-    public static HolderProcess? TakeOwn(SourcePlan plan, TracerProcess tracer, bool mayServe)
+    public static HolderProcess? TakeOwn(SourcePlan plan, TracerProcess tracer, bool mayServe, Action meanwhile)
     {
         using OwnProcess own = new();
         if (UserfaultfdProbe.IsGuarded(own, tracer, plan)) return null;
         Step.Reached(CallStep.RangeProbed);
         using ForkAdvice advice = new(own, plan);
-        return HolderProcess.ForkThisProcess(tracer, plan.Range, mayServe);
+        return HolderProcess.ForkThisProcess(tracer, plan.Range, mayServe, meanwhile);
     }
 
     /// <summary>
     /// Takes from a process whose threads all stand still, and lets it go on then if it <paramref name="mayGoOn"/> and is not under seccomp. Null if a
-    /// userfaultfd guards part of the range. A holder that is not to serve stays under the tracer, and none of its code is needed.
+    /// userfaultfd guards part of the range. A holder that is not to serve stays under the tracer, and none of its code is needed; else there is time for
+    /// something <paramref name="meanwhile"/>.
     /// </summary>
-    public static HolderProcess? Take(StoppedProcess source, SourcePlan plan, TracerProcess tracer, bool mayGoOn, bool mayServe)
+    public static HolderProcess? Take(StoppedProcess source, SourcePlan plan, TracerProcess tracer, bool mayGoOn, bool mayServe, Action meanwhile)
     {
         if (UserfaultfdProbe.IsGuarded(source, tracer, plan)) return null;
         Step.Reached(CallStep.RangeProbed);
@@ -36,6 +37,6 @@ internal static class Snapshot
         // Its task's policy would stand in numa_maps for every VMA that has none; an error says that the kernel knows of none.
         if (!mayServe && !source.IsUnderSeccomp) child.Invoke(SystemCall.SYS_set_mempolicy, MemoryPolicy.MPOL_DEFAULT, 0, 0);
         if (mayGoOn && !source.IsUnderSeccomp) source.Dispose();
-        return HolderProcess.Start(child, plan.Range, frozen: !mayServe || source.IsUnderSeccomp);
+        return HolderProcess.Start(child, plan.Range, frozen: !mayServe || source.IsUnderSeccomp, meanwhile);
     }
 }
