@@ -116,6 +116,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                     using SourceRelease? release = IsMove ? new(calls, source) : null;
                     Place(from, to, plan, holder, release, out Region region);
                     stopped?.Dispose();
+                    // It ends while the locks are given back.
+                    tracer?.Stop();
                     EndTurn();
                     sourceStopTime += stopped?.StopTime ?? TimeSpan.Zero;
                     return Result(to, region, plan, holder);
