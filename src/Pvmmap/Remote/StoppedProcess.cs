@@ -43,6 +43,7 @@ internal sealed class StoppedProcess : IProcessCalls
     private int extraOptions;
     private SignalFrame? signalFrame;
     private MapsFile? maps;
+    private ProcessStatus? shown;
     // Addresses where something else may be by now.
     private PageRange taken;
     private bool disturbed, released;
@@ -63,7 +64,7 @@ internal sealed class StoppedProcess : IProcessCalls
     public ulong Scratch => trampoline + Trampoline.ScratchOffset;
 
     /// <summary>What the thread that runs our calls has shown of itself since it stands still.</summary>
-    public ProcessStatus Status { get; private set; } = new();
+    public ProcessStatus Status => shown ?? throw new InvalidOperationException("it does not stand still yet");
 
     /// <summary>True if its seccomp filter is suspended for as long as it is traced. A child inherits the filter, and meets it when let go.</summary>
     public bool IsUnderSeccomp => extraOptions != 0;
@@ -108,7 +109,7 @@ internal sealed class StoppedProcess : IProcessCalls
 
     private void StopEveryThread()
     {
-        for (int known = -1; known != stopped.Count;)
+        for (int known = -1; known != stopped.Count && !EveryThreadStands();)
         {
             known = stopped.Count;
             List<int> fresh = Threads();
@@ -116,6 +117,16 @@ internal sealed class StoppedProcess : IProcessCalls
             StopThreads(fresh);
         }
         if (thread is null) throw Gone();
+    }
+
+    // A main thread that has ended counts still: then it is looked again whether there is a new one.
+    private bool EveryThreadStands()
+    {
+        if (thread is null) return false;
+        ProcessStatus status = ProcessStatus.ReadThread(Pid, thread.Tid);
+        if (status.Threads != stopped.Count) return false;
+        shown = status;
+        return true;
     }
 
     private void StopOneThread()
@@ -271,8 +282,8 @@ internal sealed class StoppedProcess : IProcessCalls
             throw new PvmmapException(Errno.ENOSYS, RunACall, Pid, hint: Is32Bit);
         Inspect(extendedState, out length, out RestartableSequence.Configuration sequence);
         RestartableSequence.Abort(sequence, thread, Pid);
-        Status = ProcessStatus.ReadThread(Pid, thread.Tid);
-        if (Status.Seccomp == 0) return;
+        shown ??= ProcessStatus.ReadThread(Pid, thread.Tid);
+        if (shown.Seccomp == 0) return;
         extraOptions = Ptrace.PTRACE_O_SUSPEND_SECCOMP;
         Errno errno = thread.SetOptions(Ptrace.PTRACE_O_TRACESYSGOOD | extraOptions);
         if (errno == Errno.EPERM)
