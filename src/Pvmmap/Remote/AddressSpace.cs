@@ -26,6 +26,7 @@ internal static class AddressSpace
     {
         if (TryWideGap(maps, length, avoid, out ulong at)) return at;
         IReadOnlyList<Vma> all = maps.All;
+        if (all.Count == 0) throw new PvmmapException(Errno.ESRCH, "find room in the address space", hint: "it is exiting");
         for (int i = all.Count - 1; i >= 0; i--)
         {
             // The room below the stack is the stack's to grow into.
