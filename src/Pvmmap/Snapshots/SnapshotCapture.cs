@@ -16,8 +16,8 @@ internal sealed class SnapshotCapture
     private const ulong WorthLifting = 1 << 20;
     private const int MostLifted = 8;
     private const int Expendable = 1000;
-    private const int DyingMilliseconds = 1000;
 
+    private static readonly TimeSpan s_dying = TimeSpan.FromSeconds(1);
     private static readonly PageRange s_everything = new(0, ulong.MaxValue & ~(PageRange.PageSize - 1));
 
     private readonly Participant from;
@@ -73,14 +73,10 @@ internal sealed class SnapshotCapture
     /// <summary>What is to be said instead if the process or its keeper has ended; null if neither has. The process is on its own again, and may be waited for.</summary>
     private PvmmapException? End(Errno errno)
     {
-        for (long since = Environment.TickCount64; ; Thread.Sleep(1))
-        {
-            if (IsEnding(Pid)) return new PvmmapException(Errno.ESRCH, "take a snapshot", Pid, hint: "it has ended meanwhile");
-            if (errno != Errno.ESRCH) return null;
-            // One that is being taken down has no memory any more, and is there for a moment still.
-            if (keeperHasEnded || Environment.TickCount64 - since >= DyingMilliseconds) break;
-        }
-        return forked == 0 ? null : new PvmmapException(Errno.EAGAIN, "take a snapshot", Pid, hint: "its keeper was killed at once");
+        // One that is being taken down has no memory any more, and is there for a moment still.
+        if (IsEnding(Pid) || (errno == Errno.ESRCH && !keeperHasEnded && Poll.Readable(from.Pidfd, s_dying)))
+            return new PvmmapException(Errno.ESRCH, "take a snapshot", Pid, hint: "it has ended meanwhile");
+        return errno != Errno.ESRCH || forked == 0 ? null : new PvmmapException(Errno.EAGAIN, "take a snapshot", Pid, hint: "its keeper was killed at once");
     }
 
     private static bool IsEnding(int pid) => ProcessStatus.Find(pid) is not { IsEnding: false };
