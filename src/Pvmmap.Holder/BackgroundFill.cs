@@ -11,7 +11,7 @@ internal static unsafe class BackgroundFill
     private const uint QuietRounds = 16;
     private const long QuietMicroseconds = 50;
     private const uint MostFaultsInARow = 8;
-    private const ulong HugePageSize = WorkerState.HugePage;
+    public const ulong HugePageSize = 2 * 1024 * 1024;
 
     public static bool IsWanted(Service* service) =>
         service->Control->Lazy == 0 || (Published.Read(&service->Control->Command) & ControlCommand.FinishNow) != 0;
@@ -183,17 +183,12 @@ internal static unsafe class BackgroundFill
                 *position = start;
             while (*position < end && Service.IsAlive(service, context))
             {
-                ControlSegment* segment = SegmentTable.NextContent(service, context, *position, end);
-                if (segment == null)
+                if (!SegmentTable.NextPiece(service, context, position, end, out ulong destination, out ulong pieceEnd))
                 {
                     *position = end;
                     break;
                 }
-                if (*position < segment->Source)
-                    *position = segment->Source;
-                ulong segmentEnd = segment->Source + segment->Length;
-                Outcome outcome = Delivery.Copy(
-                    service, context, segment->Destination + (*position - segment->Source), position, end < segmentEnd ? end : segmentEnd);
+                Outcome outcome = Delivery.Copy(service, context, destination, position, pieceEnd);
                 if (outcome == Outcome.Gone)
                     Delivery.EndContext(service, context);
                 if (outcome != Outcome.Done)

@@ -97,7 +97,7 @@ internal static unsafe class FillWorker
         worker->IsCrowded = false;
         worker->IsOut = true;
         Command(service, works: true);
-        Steps.AwaitElsewhere(service->Call, FillStep.WorkerBatchCopied);
+        Steps.StandStill(service->Call, FillStep.WorkerBatchCopied);
     }
 
     /// <summary>Whether the thread has a part of the range now. Counts what it has delivered.</summary>
@@ -187,8 +187,8 @@ internal static unsafe class FillWorker
     private static bool Exists(Service* service)
     {
         WorkerState* worker = &service->Worker;
-        if (worker->Exists || worker->WasRefused)
-            return worker->Exists;
+        if (worker->Exists)
+            return true;
         const long flags = Kernel.CLONE_VM | CLONE_FS | Kernel.CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | Kernel.CLONE_UNTRACED;
         worker->Lives = 1;
         if (HasSeveralProcessors(service->Call))
@@ -197,7 +197,9 @@ internal static unsafe class FillWorker
             delegate*<Service*, void> main = &Run;
             worker->Exists = clone(flags, worker->StackTop, (ulong)main, (ulong)service) > 0;
         }
-        worker->WasRefused = !worker->Exists;
+        // Not asked for with every batch.
+        if (!worker->Exists)
+            worker->StackTop = 0;
         return worker->Exists;
     }
 
@@ -248,16 +250,9 @@ internal static unsafe class FillWorker
 
     private static bool Copy(Service* service, WorkerState* worker, ulong start, ulong end)
     {
-        while (start < end)
+        while (start < end && SegmentTable.NextPiece(service, worker->Context, &start, end, out ulong destination, out ulong pieceEnd))
         {
-            ControlSegment* segment = SegmentTable.NextContent(service, worker->Context, start, end);
-            if (segment == null)
-                break;
-            if (start < segment->Source)
-                start = segment->Source;
-            ulong segmentEnd = segment->Source + segment->Length;
-            long copied = Userfaultfd.Copy(service->Call, service->Contexts[worker->Context].Fd, segment->Destination + (start - segment->Source), start,
-                (end < segmentEnd ? end : segmentEnd) - start);
+            long copied = Userfaultfd.Copy(service->Call, service->Contexts[worker->Context].Fd, destination, start, pieceEnd - start);
             if (copied <= 0)
                 return false;
             start += (ulong)copied;
@@ -302,9 +297,7 @@ internal static unsafe class FillWorker
 [StructLayout(LayoutKind.Sequential)]
 internal struct WorkerState
 {
-    public const ulong HugePage = 2 * 1024 * 1024;
-
-    /// <summary>Where the thread's stack ends, and what clones it. 0: there can be none.</summary>
+    /// <summary>Where the thread's stack ends, and what clones it. 0: there can be none, or there was no processor or no task for it.</summary>
     public ulong StackTop;
     public ulong CloneCall;
     /// <summary>Bytes: where the range may be divided, and how much each of both has at least. The tests make it small.</summary>
@@ -312,7 +305,6 @@ internal struct WorkerState
 
     // Of the loop.
     public bool Exists;
-    public bool WasRefused;
     /// <summary>The thread has a part of the range, or has had it and nobody has looked since.</summary>
     public bool IsOut;
     public uint BatchesToRest;

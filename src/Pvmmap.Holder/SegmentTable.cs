@@ -137,8 +137,8 @@ internal static unsafe class SegmentTable
         return false;
     }
 
-    /// <summary>The entry of a context whose source content comes first at or behind an address; null when none does before the end.</summary>
-    public static ControlSegment* NextContent(Service* service, uint context, ulong source, ulong end)
+    // The entry of a context whose source content comes first at or behind an address; null when none does before the end.
+    private static ControlSegment* NextContent(Service* service, uint context, ulong source, ulong end)
     {
         ControlSegment* next = null;
         ulong nextStart = end;
@@ -154,6 +154,25 @@ internal static unsafe class SegmentTable
             nextStart = start;
         }
         return next;
+    }
+
+    /// <summary>
+    /// What a context is owed first at or behind a source address, which moves there: to where in its memory, and up to which source address. False when it is nothing
+    /// before the end.
+    /// </summary>
+    public static bool NextPiece(Service* service, uint context, ulong* source, ulong end, out ulong destination, out ulong pieceEnd)
+    {
+        destination = 0;
+        pieceEnd = 0;
+        ControlSegment* segment = NextContent(service, context, *source, end);
+        if (segment == null)
+            return false;
+        if (*source < segment->Source)
+            *source = segment->Source;
+        destination = segment->Destination + (*source - segment->Source);
+        ulong segmentEnd = segment->Source + segment->Length;
+        pieceEnd = end < segmentEnd ? end : segmentEnd;
+        return true;
     }
 
     /// <summary>Whether any live context still has to get this source page; if not, <paramref name="next"/> is where the next owed one may be.</summary>

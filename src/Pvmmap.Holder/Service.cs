@@ -134,7 +134,7 @@ internal unsafe struct Service
         service->AroundBytes = 0;
         service->AroundContext = 0;
         service->Worker = default;
-        service->Worker.Grain = WorkerState.HugePage;
+        service->Worker.Grain = BackgroundFill.HugePageSize;
         FaultStreams.Reset(service);
         ResetDelivered(service);
     }

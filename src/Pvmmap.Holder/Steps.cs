@@ -22,13 +22,12 @@ internal static unsafe class Steps
             return;
         uint word = (uint)step;
         call(SystemCalls.pwrite64, HolderFds.Control, (long)&word, WordBytes, StoppedAtOffset, 0, 0);
-        for (uint waited = 0; waited < Patience && IsWanted(call, step); waited++)
-            Kernel.Poll(call, null, 0, 1);
+        StandStill(call, step);
     }
 
-    /// <summary>Waits until another thread has come to the step, where that is to stop.</summary>
+    /// <summary>Stops where another thread is to stop at the step, for as long.</summary>
     [Conditional("PVMMAP_STEPS")]
-    public static void AwaitElsewhere(KernelEntry call, FillStep step)
+    public static void StandStill(KernelEntry call, FillStep step)
     {
         for (uint waited = 0; waited < Patience && IsWanted(call, step); waited++)
             Kernel.Poll(call, null, 0, 1);

@@ -9,8 +9,6 @@ internal static unsafe class Tracer
     private const long PR_SET_PDEATHSIG = 1;
     private const long SIGKILL = 9;
     private const long WNOHANG = 1;
-    private const long FUTEX_WAIT = 0;
-    private const long FUTEX_WAKE = 1;
     private const uint SpinRounds = 500;
 
     public static void Run(TracerMailbox* mailbox)
@@ -38,7 +36,7 @@ internal static unsafe class Tracer
                 mailbox->Result = Run(call, mailbox, mailbox->Number, mailbox->A1, mailbox->A2, mailbox->A3, mailbox->A4);
             answered = request;
             Published.Write(&mailbox->Answer, request);
-            call(SystemCalls.futex, (long)&mailbox->Answer, FUTEX_WAKE, int.MaxValue, 0, 0, 0);
+            Kernel.Wake(call, &mailbox->Answer);
             if (stop)
                 call(SystemCalls.exit, 0, 0, 0, 0, 0, 0);
         }
@@ -80,7 +78,7 @@ internal static unsafe class Tracer
             if (request != answered)
                 return request;
             if (++rounds > SpinRounds || !MaySpin(mailbox))
-                call(SystemCalls.futex, (long)&mailbox->Request, FUTEX_WAIT, answered, 0, 0, 0);
+                Kernel.WaitWhile(call, &mailbox->Request, answered);
             else
                 Yield(call, mailbox);
         }

@@ -28,12 +28,11 @@ public sealed class FillWorkerTests(Theatre theatre) : Scene(theatre)
     [MemberData(nameof(Deals))]
     public void On_one_processor_one_thread_fills(MmapFlags deal)
     {
-        const long setAffinity = 203;
         const ulong length = 128 * MiB;
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong mask = source.Map(Page);
         source.Write(mask, [1, 0, 0, 0, 0, 0, 0, 0]);
-        source.Must(source.Syscall(setAffinity, 0, 8, (long)mask), "sched_setaffinity");
+        source.Must(source.Syscall(Sys.sched_setaffinity, 0, 8, (long)mask), "sched_setaffinity");
         MmapResult result = Call(source, target, source.MapFilled(length, 1), length, flags: deal);
         Assert.False(SeesWorker(result.Duplication));
         AssertCompletes(result);
@@ -58,7 +57,6 @@ public sealed class FillWorkerTests(Theatre theatre) : Scene(theatre)
         }
     }
 
-    // While the target works on other memory with all processors there are; and drops, moves and forks what is being filled.
     [Theory]
     [MemberData(nameof(Deals))]
     public void What_the_target_does_meanwhile_is_what_counts(MmapFlags deal)

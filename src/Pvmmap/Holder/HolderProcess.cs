@@ -266,7 +266,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     private static bool HasNoPolicy(ControlMapping control)
     {
         foreach (ref readonly ControlSegment part in control.Segments[..(int)control.Page.SegmentCount])
-            if (!Memory.HasNoPolicy(part.Destination)) return false;
+            if (!MemoryPolicy.IsDefaultHere(part.Destination)) return false;
         return true;
     }
 

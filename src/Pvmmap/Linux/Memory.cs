@@ -38,9 +38,6 @@ internal static unsafe class Memory
     public const int MADV_COLLAPSE = 25;
     public const int MADV_GUARD_INSTALL = 102;
 
-    public const int MPOL_DEFAULT = 0;
-    public const int MPOL_F_ADDR = 2;
-
     [StructLayout(LayoutKind.Sequential)]
     public struct IoVector
     {
@@ -53,13 +50,6 @@ internal static unsafe class Memory
 
     public static SyscallResult Unmap(ulong address, ulong length) =>
         SystemCall.Invoke(SystemCall.SYS_munmap, (long)address, (long)length);
-
-    /// <summary>True if the mapping at an address of this process is known to have no memory policy of its own (get_mempolicy(2)).</summary>
-    public static bool HasNoPolicy(ulong address)
-    {
-        int mode;
-        return !SystemCall.Invoke(SystemCall.SYS_get_mempolicy, (long)&mode, 0, 0, (long)address, MPOL_F_ADDR).Failed && mode == MPOL_DEFAULT;
-    }
 
     public static SyscallResult Protect(ulong address, ulong length, int protection) =>
         SystemCall.Invoke(SystemCall.SYS_mprotect, (long)address, (long)length, protection);

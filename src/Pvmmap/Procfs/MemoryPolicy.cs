@@ -1,4 +1,5 @@
 using System.Globalization;
+using Pvmmap.Linux;
 
 namespace Pvmmap.Procfs;
 
@@ -10,6 +11,8 @@ internal sealed record MemoryPolicy(uint Mode, string Nodes)
     public const uint MPOL_DEFAULT = 0, MPOL_PREFERRED = 1, MPOL_BIND = 2, MPOL_INTERLEAVE = 3, MPOL_LOCAL = 4, MPOL_PREFERRED_MANY = 5;
     // MPOL_WEIGHTED_INTERLEAVE (Linux 6.9).
     public const uint WeightedInterleave = 6;
+    // For get_mempolicy().
+    private const uint MPOL_F_ADDR = 2;
     public const uint MPOL_F_STATIC_NODES = 1 << 15, MPOL_F_NUMA_BALANCING = 1 << 13;
 
     // The kernel's own buffer, its final zero included: a longer text is cut off.
@@ -23,6 +26,13 @@ internal sealed record MemoryPolicy(uint Mode, string Nodes)
 
     /// <summary>True if the kernel did not show it whole, or shows one that is not known here.</summary>
     public bool IsUnknown => Mode == 0;
+
+    /// <summary>True if the mapping at an address of this process is known to have no policy of its own (get_mempolicy(2)).</summary>
+    public static unsafe bool IsDefaultHere(ulong address)
+    {
+        int mode;
+        return !SystemCall.Invoke(SystemCall.SYS_get_mempolicy, (long)&mode, 0, 0, (long)address, MPOL_F_ADDR).Failed && mode == MPOL_DEFAULT;
+    }
 
     /// <summary>From the rest of a line of numa_maps, which begins with it. Null for the default.</summary>
     public static MemoryPolicy? Parse(string line)

@@ -74,9 +74,7 @@ public sealed unsafe class LoopTests
             FakeKernel kernel = scenario.Kernel;
             kernel.ThreadShortage = 0;
             scenario.Control->BatchBytes = FakeKernel.PageSize;
-            for (int i = 0; i < pages; i++) kernel.Source[i] = new SourcePage { State = PageState.Present, Content = i + 1 };
-            foreach ((int i, TargetPage page) in scenario.Target.Pages.Values.Index()) (page.Expected, page.MayBePoisoned) = (i + 1, false);
-            scenario.Control->BytesTotal = (ulong)pages * FakeKernel.PageSize;
+            scenario.MakeAllPresent();
             Assert.True(scenario.RunHolder());
             Assert.Equal(ControlState.Complete, scenario.Control->State);
             Assert.Equal(scenario.Control->BytesTotal, scenario.Control->BytesDone);
@@ -151,10 +149,8 @@ public sealed unsafe class LoopTests
         using Scenario scenario = new(seed: 29, pages, actions: 0);
         FakeKernel kernel = scenario.Kernel;
         scenario.Control->Lazy = 1;
-        for (int i = 0; i < pages; i++) kernel.Source[i] = new SourcePage { State = PageState.Present, Content = i + 1 };
-        scenario.Control->BytesTotal = pages * FakeKernel.PageSize;
+        scenario.MakeAllPresent();
         ulong[] order = [.. scenario.Target.Pages.Keys];
-        foreach ((int i, TargetPage page) in scenario.Target.Pages.Values.Index()) page.Expected = i + 1;
         if (!inOrder)
         {
             for (int i = pages - 1; i > 0; i--)

@@ -73,6 +73,14 @@ internal sealed unsafe class Scenario : IDisposable
 
     public void Dispose() => Kernel.Dispose();
 
+    /// <summary>Each page of the range has a content, is in memory and can be read.</summary>
+    public void MakeAllPresent()
+    {
+        for (int i = 0; i < Kernel.Source.Length; i++) Kernel.Source[i] = new SourcePage { State = PageState.Present, Content = i + 1 };
+        foreach ((int i, TargetPage page) in Target.Pages.Values.Index()) (page.Expected, page.MayBePoisoned) = (i + 1, false);
+        Control->BytesTotal = (ulong)Kernel.Source.Length * FakeKernel.PageSize;
+    }
+
     /// <summary>Runs the holder to its end; false when it was killed before.</summary>
     public bool RunHolder()
     {
