@@ -9,7 +9,7 @@ namespace Pvmmap.Bench;
 /// <summary>
 /// A copy by push, by pull and by a third process, and a move, beside what a user would take instead: process_vm_writev(), process_vm_readv(), a
 /// pipe, a memfd, and a fork() of the source, which is what a copy's call must at least cost. All of them in each round, one after the other; every
-/// byte is checked in the target each time. Then faults beside a bare userfaultfd handler, and what the source's writes cost after the call.
+/// byte is checked in the target each time. A C program that does nothing but make a push's system calls says what those cost alone. Then faults beside a bare userfaultfd handler, and what the source's writes cost after the call.
 /// </summary>
 internal sealed class CopyBenchmark(bool full) : IBenchmark
 {
@@ -21,6 +21,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     private const ulong Stride = 256 * KiB;
     private const string Fork = "fork() of the source", Write = "process_vm_writev()", Read = "process_vm_readv()", Pipe = "a pipe",
         SharedFile = "memfd + MAP_PRIVATE", Push = "push", Pull = "pull", Third = "third party", Move = "push, PVMMAP_MOVE";
+    private const string BareCall = "a push's system calls in C", BareFork = "fork() of that C program";
     private const string Bare = "bare userfaultfd handler", Lazy = "process_vm_mmap, PVMMAP_LAZY";
     private const string Together = "handler on the same processor", Apart = "handler anywhere";
     private const string Call = "call", Whole = "call, then every page in place", Filling = "from the end of the call to every page in place",
@@ -75,6 +76,9 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             say($"{data.Name}, round {round} of {data.Rounds}");
             times.Counted = round > 0;
             Round(source, target, data, times);
+            if (BareProgram.Call.MeasureCall(data.Length, data.Kind) is not { } bare) continue;
+            times.Add(BareFork, Call, bare.Fork);
+            times.Add(BareCall, Call, bare.Call);
         }
 
         Account(source, target, data, times, say, interrupted);
@@ -85,6 +89,8 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             .. new[] { Push, Pull, Third }.Select(way => new Finding(
                 $"(call of {way} - 1 ms) / fork(), {data.Name}", Math.Max(0, times.Median(way, Call) - Millisecond) / times.Median(Fork, Call),
                 FigureUnit.Times, AtMost: TimesFork)),
+            new($"(call of {BareCall} - 1 ms) / its fork(), {data.Name}", (times.MedianOrNull(BareCall, Call) - Millisecond) / times.MedianOrNull(BareFork, Call), FigureUnit.Times),
+            new($"call of push / of {BareCall}, {data.Name}", times.Median(Push, Call) / times.MedianOrNull(BareCall, Call), FigureUnit.Times),
             data.Kind == PageKind.Small
                 ? new($"rate of the fill / of process_vm_writev(), {data.Name}", times.Median(Write, Call) / times.Median(Third, Filling), FigureUnit.Times,
                     AtLeast: TimesSmallPages)
@@ -217,7 +223,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             foreach ((bool together, bool write) in ((bool, bool)[])[(true, false), (true, true), (false, false), (false, true)])
             {
                 string access = $"{(write ? "write" : "read")}, {(together ? Together : Apart)}";
-                if (BareHandler.Measure(data.Length, Stride, write, together) is { } bare) times.Add(Bare, access, bare);
+                if (BareProgram.Handler.MeasureFaults(data.Length, Stride, write, together) is { } bare) times.Add(Bare, access, bare);
                 times.Add(Lazy, access, During(MmapFlags.Lazy, together, () => target.Touch(Stride, write)));
                 times.Add("process_vm_mmap, while it fills", access, During(MmapFlags.None, together, () => target.Touch(Stride, write)));
             }
@@ -253,7 +259,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             _findings.Add(new($"{what}, while the holder has the page / a forked child", times.MedianOrNull(Lazy, what) / times.MedianOrNull(Fork, what), FigureUnit.Times));
         }
 
-        if (BareHandler.Program is null) _notes.Add("The bare userfaultfd handler was not measured: the program was not given (--bare-handler).");
+        if (!BareProgram.Handler.IsHere) _notes.Add("The bare userfaultfd handler was not measured: the program was not given (--bare-handler).");
         _series.AddRange(times.Series);
         foreach (string access in (string[])["read", "write"])
         {

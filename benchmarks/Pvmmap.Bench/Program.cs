@@ -48,16 +48,17 @@ internal static class Program
         var heapApp = new Option<FileInfo?>("--heap-app") { Description = "The .NET program that the snapshots are taken of.", HelpName = "PROGRAM", Hidden = true };
         var full = new Option<bool>("--full") { Description = "Large memory, too: 1 and 4 GiB copied in every way. It takes many minutes more." };
         var bareHandler = new Option<FileInfo?>("--bare-handler") { Description = "The userfaultfd handler that faults are compared with.", HelpName = "PROGRAM", Hidden = true };
+        var bareCall = new Option<FileInfo?>("--bare-call") { Description = "The system calls that a copy's call is compared with.", HelpName = "PROGRAM", Hidden = true };
         var startupApp = new Option<FileInfo?>("--startup-app") { Description = "The program whose start is measured, compiled as it runs.", HelpName = "PROGRAM", Hidden = true };
         var startupAppAot = new Option<FileInfo?>("--startup-app-aot") { Description = "The same, compiled beforehand.", HelpName = "PROGRAM", Hidden = true };
         var root = new RootCommand("Measurements of process_vm_mmap() beside what there was before.")
         {
-            names, list, full, results, heapApp, bareHandler, startupApp, startupAppAot,
+            names, list, full, results, heapApp, bareHandler, bareCall, startupApp, startupAppAot,
         };
         root.SetAction(parsed =>
         {
             HeapAppProcess.Program = parsed.GetValue(heapApp)?.FullName;
-            BareHandler.Program = parsed.GetValue(bareHandler)?.FullName;
+            (BareProgram.Handler, BareProgram.Call) = (new(parsed.GetValue(bareHandler)?.FullName), new(parsed.GetValue(bareCall)?.FullName));
             (StartupApp.Jitted, StartupApp.Compiled) = (parsed.GetValue(startupApp)?.FullName, parsed.GetValue(startupAppAot)?.FullName);
             return parsed.GetValue(list) ? List() : Run(parsed.GetValue(names)!, parsed.GetValue(full), parsed.GetValue(results));
         });
