@@ -33,6 +33,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private TracerProcess? tracer;
     private SentinelProcess? sentinel;
 
+    /// <summary>The target, for who follows the fill. Had before anything is placed: behind that, no lack of descriptors may make the call fail.</summary>
+    private FileDescriptor? followed;
+
     /// <summary>On source and target, while both stand still at once.</summary>
     private CallLock? turn;
 
@@ -66,12 +69,13 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             }
             // A move is one within this process or that one: what it gives up it has in the same visit.
             Place(from, to, plan, holder, release: null, out Region region);
-            return Result(to, region, plan, holder);
+            return Result(region, plan, holder);
         }
         finally
         {
             sentinel?.Dispose();
             tracer?.Dispose();
+            followed?.Dispose();
         }
     }
 
@@ -120,7 +124,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                     tracer?.Stop();
                     EndTurn();
                     sourceStopTime += stopped?.StopTime ?? TimeSpan.Zero;
-                    return Result(to, region, plan, holder);
+                    return Result(region, plan, holder);
                 }
             }
             finally
@@ -277,6 +281,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <param name="placed">Where they are now.</param>
     private void Place(Participant from, Participant to, SourcePlan plan, HolderProcess holder, SourceRelease? release, out Region placed)
     {
+        followed ??= to.Pidfd.Duplicate();
         using MappedObjects objects = MappedObjects.Open(holder, sourcePid, from.Pidfd, plan);
         Region region = null!;
         bool inPlace = false, filled = false;
@@ -305,7 +310,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 // Where it was built nobody knows of it before the call returns: it can still be taken back.
                 bool replaces = region.MustMove;
                 if (releases is not null) (target as StoppedProcess)?.StopTheRest();
-                region.Commit(target, undo, announce: sharesSource && !filled);
+                Commit(target, region, undo, holder, filled);
                 Tracer.Stillness = null;
                 inPlace = !sharesSource || filled || replaces;
                 Step.Reached(CallStep.RegionCommitted);
@@ -326,6 +331,30 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         placed = region;
         if (!inPlace) FillThenPlace(to, region, plan, holder, release);
         else if (sharesSource && !filled && flags.HasFlag(MmapFlags.Populate)) AwaitFill(holder, region);
+    }
+
+    private void Commit(IProcessCalls target, Region region, int undo, HolderProcess holder, bool filled)
+    {
+        try
+        {
+            region.Commit(target, undo, announce: sharesSource && !filled);
+        }
+        catch (PvmmapException e) when (e.Errno is Errno.EAGAIN or Errno.ESRCH && target is StoppedProcess)
+        {
+            // The tracer was killed over its answer.
+            if (!HasCommitted((StoppedProcess)target, region, holder, filled)) throw;
+            region.TakeAsPlaced();
+        }
+    }
+
+    // The target has gone on by itself, through its undo entries, and has the region or not. Of one that is complete and takes the place of something else
+    // nobody can tell; then the call fails, and the range is in both.
+    private bool HasCommitted(StoppedProcess target, Region region, HolderProcess holder, bool filled)
+    {
+        if (!target.AwaitWayBack()) return false;
+        if (sharesSource && !filled) return holder.HasSeenPlaced(region.Destination);
+        if (region.MustMove) return !filled && holder.HasSeenPlaced(region.Destination);
+        return Maps.Read(targetPid, region.Range).Sum(vma => (long)vma.Range.Intersect(region.Range).Length) == (long)region.Range.Length;
     }
 
     private SourceRelease? ReleaseWithin(IProcessCalls process) => IsWithinOne && flags.HasFlag(MmapFlags.Move) ? new(process, source) : null;
@@ -367,12 +396,26 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     }
 
     // The first error is the one to report; if the way into the target is gone too, the target undoes it by itself.
-    private static void TakeBack(IProcessCalls target, Region region, int undo)
+    private static void TakeBack(IProcessCalls target, Region region, int? undo)
     {
         try
         {
             region.Unmap(target);
-            target.ClearUndo(undo);
+            if (undo is { } entry) target.ClearUndo(entry);
+        }
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN)
+        {
+            return;
+        }
+    }
+
+    // With the region in it, it may have no room any more for what a visit maps.
+    private void TakeBackUnvisited(Participant to, Region region)
+    {
+        using CallLock? locked = TurnTo(targetPid);
+        try
+        {
+            StoppedProcess.Unmap(Tracer, to.Pidfd, targetPid, region.Range);
         }
         catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN)
         {
@@ -418,7 +461,10 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         foreach (PageRange run in plan.AnonymousRuns)
         {
             Errno errno = Userfaultfd.RegisterMissing(userfaultfd.Descriptor, region.At(run));
-            if (errno != Errno.None) throw new PvmmapException(errno, "guard the destination", targetPid, region.At(run));
+            if (errno == Errno.None) continue;
+            // If the tracer has been killed, the target has taken the region away by itself: then this says so.
+            target.Invoke(SystemCall.SYS_getpid);
+            throw new PvmmapException(errno, "guard the destination", targetPid, region.At(run));
         }
         Step.Reached(CallStep.RegionRegistered);
         region.Dress(target);
@@ -461,7 +507,22 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         // After execve() the same process is another program: nothing of ours is in it.
         if (state == DuplicationState.TargetGone || !Maps.Read(targetPid, region.Range).Exists(vma => !vma.IsFileBacked))
             throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended or called execve during the fill");
-        Visit(to, region.MovesInPieces || releases, target =>
+        bool visited = false;
+        try
+        {
+            Visit(to, region.MovesInPieces || releases, target =>
+            {
+                visited = true;
+                Finish(target);
+            });
+        }
+        catch when (!visited)
+        {
+            TakeBackUnvisited(to, region);
+            throw;
+        }
+
+        void Finish(IProcessCalls target)
         {
             if (state == DuplicationState.Complete)
             {
@@ -469,19 +530,19 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 try
                 {
                     within?.Prepare();
+                    if (region.MustMove) region.MoveIntoPlace(target);
                 }
                 catch
                 {
-                    region.Unmap(target);
+                    TakeBack(target, region, null);
                     throw;
                 }
-                if (region.MustMove) region.MoveIntoPlace(target);
                 (release ?? within)?.Unmap();
                 return;
             }
             region.Unmap(target);
             throw new PvmmapException(Errno.EAGAIN, "fill the destination", targetPid, plan.Range, "the holder was killed before every page was in place");
-        });
+        }
     }
 
     /// <summary>For a move with POPULATE: the pages are the target's already.</summary>
@@ -519,19 +580,21 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
     }
 
-    private MmapResult Result(Participant to, Region region, SourcePlan plan, HolderProcess holder)
+    private MmapResult Result(Region region, SourcePlan plan, HolderProcess holder)
     {
         // While nothing is filled yet: after that they all need the same locks.
         tracer?.Stop();
         holder.Settle(targetPid, together, shielded);
         tracer?.Dispose();
+        Duplication duplication = holder.Follow(followed!);
+        followed = null;
         return new MmapResult
         {
             Address = region.Destination,
             DataAddress = region.Destination,
             Length = plan.Range.Length,
             Backend = Backend.UserSpace,
-            Duplication = holder.Follow(to.Pidfd.Duplicate()),
+            Duplication = duplication,
             CallTime = Stopwatch.GetElapsedTime(startedAt),
             SourceStopTime = sourceStopTime,
             TargetStopTime = targetStopTime,

@@ -3,7 +3,7 @@ using Pvmmap.ConformanceTests.Stage;
 namespace Pvmmap.ConformanceTests;
 
 /// <summary>
-/// RLIMIT_AS, RLIMIT_DATA, vm.max_map_count and strict overcommit, in the source and in the target: ENOMEM and everything as before, or success.
+/// RLIMIT_AS, RLIMIT_DATA, vm.max_map_count and strict overcommit, in the source and in the target: ENOMEM and everything as before, or success. And what is sealed.
 /// The room grows step by step until the call succeeds, so that each of its steps is once the one that fails.
 /// </summary>
 public sealed class AddressSpaceLimitTests(Theatre theatre) : Scene(theatre)
@@ -36,6 +36,27 @@ public sealed class AddressSpaceLimitTests(Theatre theatre) : Scene(theatre)
     [Theory]
     [MemberData(nameof(EachModeFixedOrNot))]
     public void Map_count_of_the_target(Mode mode, bool fix) => FreeOneByOne(NewAttempt(mode, Way.ThirdParty, Pages * Page, fix), a => a.Target);
+
+    /// <summary>The region is complete before it takes its place, and then its place is refused.</summary>
+    [Theory]
+    [MemberData(nameof(EachMode))]
+    public void Map_count_of_a_target_that_is_filled_first(Mode mode) =>
+        FreeOneByOne(NewAttempt(mode, Way.ThirdParty, MiB, fix: true, more: MmapFlags.Populate), a => a.Target);
+
+    public static TheoryData<Mode, Way, MmapFlags> PushesAndFills => new MatrixTheoryData<Mode, Way, MmapFlags>(
+        Modes.All, [Way.Push, Way.ThirdParty], [MmapFlags.None, MmapFlags.Populate]);
+
+    /// <summary>What can never be unmapped cannot be replaced, and that is said only when the region is complete: then it goes again, and nothing is the source's no longer.</summary>
+    [Theory]
+    [MemberData(nameof(PushesAndFills))]
+    public void A_sealed_destination_is_refused(Mode mode, Way way, MmapFlags fill)
+    {
+        Attempt attempt = NewAttempt(mode, way, MiB, fix: true, more: fill);
+        long sealing = attempt.Target.Syscall(Sys.mseal, (long)(attempt.Place + (3 * Page)), (long)Page, 0);
+        Machine.RequireSystemCall(sealing, "mseal");
+        attempt.Target.Must(sealing, "mseal");
+        Assert.Equal(Errno.EPERM, attempt.Make(Errno.EPERM));
+    }
 
     [Theory]
     [MemberData(nameof(EachMode))]

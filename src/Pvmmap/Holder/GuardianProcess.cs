@@ -20,20 +20,32 @@ internal static class GuardianProcess
     private static int? Search(int holderPid)
     {
         if (!Directory.Exists(string.Create(CultureInfo.InvariantCulture, $"/proc/{holderPid}"))) return null;
-        foreach (string folder in Directory.EnumerateDirectories("/proc"))
+        try
         {
-            if (!int.TryParse(Path.GetFileName(folder.AsSpan()), CultureInfo.InvariantCulture, out int pid)) continue;
-            try
+            foreach (string folder in Directory.EnumerateDirectories("/proc"))
             {
-                ProcessStatus status = ProcessStatus.Read(pid);
-                if (status.PPid == holderPid && status.State is not ('Z' or 'X')) return pid;
-            }
-            catch (PvmmapException e) when (e.Errno == Errno.ESRCH)
-            {
-                // Ended meanwhile.
+                if (int.TryParse(Path.GetFileName(folder.AsSpan()), CultureInfo.InvariantCulture, out int pid) && IsChild(pid, holderPid)) return pid;
             }
         }
+        catch (IOException)
+        {
+            // No descriptor left: who asks can do without, and may be past the point up to which a call can fail.
+        }
         return null;
+    }
+
+    private static bool IsChild(int pid, int of)
+    {
+        try
+        {
+            ProcessStatus status = ProcessStatus.Read(pid);
+            return status.PPid == of && status.State is not ('Z' or 'X');
+        }
+        catch (PvmmapException)
+        {
+            // Ended meanwhile, or somebody's who hides what is his.
+            return false;
+        }
     }
 
     /// <summary>Its pidfd; null if there is none.</summary>

@@ -133,12 +133,17 @@ internal sealed unsafe class HolderProcess : IDisposable
         ControlMapping? control = null;
         FileDescriptor? pidfd = null;
         Remnants? remnants = null;
+        // What a holder that shares the memory leaves there, of which is not known whether it has been born: the tracer has died over it.
+        Remnants? unborn = null;
         bool imageIsOurs = true;
         try
         {
             HolderBootArguments arguments = HolderLoader.PrepareHere(image, new HolderTask(range, sharing is not null), there.Number, out ulong top);
             PageRange probes = default;
             tracer.BeginFork(sharing is not null, top, code.At(image.Start).Boot, top);
+            // One that shares the memory runs on this very image, and unmaps it when it leaves.
+            imageIsOurs = sharing is null;
+            if (sharing is not null) unborn = new Remnants(own!, image, arguments.Mark);
             SyscallResult forked;
             try
             {
@@ -152,12 +157,11 @@ internal sealed unsafe class HolderProcess : IDisposable
             finally
             {
                 forked = tracer.AwaitForked();
-                // One that shares the memory runs on this very image, and unmaps it when it leaves.
-                imageIsOurs = sharing is null || forked.Failed;
+                imageIsOurs |= forked.Failed;
                 if (!forked.Failed) pidfd = Linux.Pidfd.Open((int)forked.Value);
             }
             int pid = (int)forked.OrThrow("fork the holder", hint: "no task or no memory: RLIMIT_NPROC, pids.max, overcommit");
-            if (sharing is not null) remnants = new Remnants(own!, image, arguments.Mark);
+            (remnants, unborn) = (unborn, null);
             Step.Reached(CallStep.IntermediateReaped, pid);
             there.Dispose();
             if (control is null)
@@ -173,6 +177,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         catch
         {
             there.Dispose();
+            if (unborn is not null && !imageIsOurs) ClearBehind(unborn, here, control);
             if (control is not null) ClearIfKilled(remnants, here, control);
             // The holder, if there is one, sees its socket close and ends.
             here.Dispose();
@@ -276,6 +281,13 @@ internal sealed unsafe class HolderProcess : IDisposable
         if (remnants is not null && Poll.Readable(socket!, DeparturePatience) && UnixSocket.Receive(socket!) is null) remnants.Clear(control, giveBack: true);
     }
 
+    // It gives the range back and goes when it is hung up on; then whatever is there still is nobody's. An image that is left is better than one that
+    // is unmapped under somebody who has a page of the range.
+    private static void ClearBehind(Remnants unborn, FileDescriptor socket, ControlMapping? control)
+    {
+        if (UnixSocket.HangUp(socket, DeparturePatience) && control is not null) unborn.Clear(control, giveBack: true);
+    }
+
     private static bool IsInOurPidNamespace(int pid) =>
         new FileInfo($"/proc/{pid}/ns/pid").LinkTarget is { } theirs && theirs == new FileInfo("/proc/self/ns/pid").LinkTarget;
 
@@ -356,6 +368,24 @@ internal sealed unsafe class HolderProcess : IDisposable
         if (Control.Page.Moved < Control.Page.SourceLength && Control.Page.State == ControlState.Lost)
             throw new PvmmapException(Errno.EAGAIN, "take the source range", Pid, hint: "holder and guardian were killed; the source has its memory still");
         relocated = true;
+    }
+
+    /// <summary>
+    /// Whether the target has taken the region, of a call that lost its answer: the holder has seen it at its place, or, in a move, has taken the range out of
+    /// the source. False if it has seen it unmapped, and after a while in which it saw nothing: then the target does not run.
+    /// </summary>
+    public bool HasSeenPlaced(ulong destination)
+    {
+        ref ControlPage page = ref Control.Page;
+        for (long begin = Environment.TickCount64; Environment.TickCount64 - begin < DeparturePatience.TotalMilliseconds;)
+        {
+            uint state = Volatile.Read(ref page.State);
+            if (ControlState.IsFinal(state)) return false;
+            if (move && state != ControlState.Prepared) return true;
+            if (!move && page.SegmentCount > 0 && Volatile.Read(ref Control.Segments[0].Destination) == destination) return true;
+            Control.AwaitChangeOfState(state, TimeSpan.FromMilliseconds(1));
+        }
+        return false;
     }
 
     /// <summary>

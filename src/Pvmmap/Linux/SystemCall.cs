@@ -43,6 +43,7 @@ internal static partial class SystemCall
     public static int SYS_connect => Processor.IsArm64 ? Arm64SystemCalls.SYS_connect : X64SystemCalls.SYS_connect;
     public static int SYS_sendmsg => Processor.IsArm64 ? Arm64SystemCalls.SYS_sendmsg : X64SystemCalls.SYS_sendmsg;
     public static int SYS_recvmsg => Processor.IsArm64 ? Arm64SystemCalls.SYS_recvmsg : X64SystemCalls.SYS_recvmsg;
+    public static int SYS_shutdown => Processor.IsArm64 ? Arm64SystemCalls.SYS_shutdown : X64SystemCalls.SYS_shutdown;
     public static int SYS_bind => Processor.IsArm64 ? Arm64SystemCalls.SYS_bind : X64SystemCalls.SYS_bind;
     public static int SYS_getsockname => Processor.IsArm64 ? Arm64SystemCalls.SYS_getsockname : X64SystemCalls.SYS_getsockname;
     public static int SYS_socketpair => Processor.IsArm64 ? Arm64SystemCalls.SYS_socketpair : X64SystemCalls.SYS_socketpair;

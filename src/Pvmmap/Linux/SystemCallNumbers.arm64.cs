@@ -41,6 +41,7 @@ internal static class Arm64SystemCalls
     public const int SYS_sendto = 206;
     public const int SYS_recvfrom = 207;
     public const int SYS_setsockopt = 208;
+    public const int SYS_shutdown = 210;
     public const int SYS_sendmsg = 211;
     public const int SYS_recvmsg = 212;
     public const int SYS_munmap = 215;

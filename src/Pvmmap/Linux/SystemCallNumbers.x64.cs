@@ -27,6 +27,7 @@ internal static class X64SystemCalls
     public const int SYS_connect = 42;
     public const int SYS_sendmsg = 46;
     public const int SYS_recvmsg = 47;
+    public const int SYS_shutdown = 48;
     public const int SYS_bind = 49;
     public const int SYS_getsockname = 51;
     public const int SYS_socketpair = 53;

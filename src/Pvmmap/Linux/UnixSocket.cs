@@ -13,6 +13,7 @@ internal static unsafe class UnixSocket
     public const int SCM_RIGHTS = 1;
     public const int SCM_CREDENTIALS = 2;
     public const int SO_PASSCRED = 16;
+    public const int SHUT_WR = 1;
     public const int MSG_DONTWAIT = 0x40;
     public const int MSG_NOSIGNAL = 0x4000;
     public const int MSG_CMSG_CLOEXEC = 0x40000000;
@@ -86,6 +87,15 @@ internal static unsafe class UnixSocket
             header.ControlLength = (control.Length + 7) & ~7UL;
         }
         return SystemCall.InvokeUninterrupted(SystemCall.SYS_sendmsg, socket.Number, (long)&header, MSG_NOSIGNAL);
+    }
+
+    /// <summary>Hangs up, and waits until nobody has the other end any more. False if somebody still has after so long.</summary>
+    public static bool HangUp(FileDescriptor socket, TimeSpan patience)
+    {
+        SystemCall.Invoke(SystemCall.SYS_shutdown, socket.Number, SHUT_WR);
+        while (Poll.Readable(socket, patience))
+            if (Receive(socket) is null) return true;
+        return false;
     }
 
     /// <summary>Receives one byte; null when the other end is closed or has died.</summary>

@@ -31,6 +31,9 @@ internal interface IProcessCalls : IDisposable
 
     void ClearUndo(int entry);
 
+    /// <summary>EAGAIN if the process has been let go meanwhile, because its tracer has been killed: what was cleared or written last may have come too late.</summary>
+    void Confirm();
+
     /// <summary>
     /// A system call whose result, if this process dies before <see cref="ClearUndo"/>, is the first argument of another one that undoes it;
     /// there is no moment in between.

@@ -33,6 +33,10 @@ internal sealed unsafe class OwnProcess : IProcessCalls
     {
     }
 
+    public void Confirm()
+    {
+    }
+
     public SyscallResult InvokeUndoable(long undoNumber, long undoA2, out int entry, long number, long a1 = 0, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0)
     {
         entry = 0;

@@ -104,6 +104,25 @@ internal sealed class StoppedProcess : IProcessCalls
         }
     }
 
+    /// <summary>Unmaps a range in a process that may have no room for the trampoline.</summary>
+    public static void Unmap(TracerProcess tracer, FileDescriptor pidfd, int pid, PageRange range)
+    {
+        StoppedProcess process = new(tracer, pidfd, pid);
+        byte[] extendedState = ArrayPool<byte>.Shared.Rent(SignalFrame.LargestExtendedState);
+        try
+        {
+            process.StopOneThread();
+            process.Prepare(extendedState, out int length);
+            process.signalFrame = SignalFrame.Write(process.thread, pid, process.savedMask!.Value, process.Maps, extendedState, length);
+            process.Borrowed(process.signalFrame?.Stack, SystemCall.SYS_munmap, (long)range.Start, (long)range.Length);
+        }
+        finally
+        {
+            process.Dispose();
+            ArrayPool<byte>.Shared.Return(extendedState);
+        }
+    }
+
     /// <summary>Stops those of its threads that run still.</summary>
     public void StopTheRest() => StopEveryThread();
 
@@ -426,9 +445,19 @@ internal sealed class StoppedProcess : IProcessCalls
 
     private void CheckWritten(Errno errno)
     {
-        // Our pages are gone from a process that has been let go: it says so, if its tracer has been killed.
-        if (errno == Errno.EFAULT) tracer.Invoke(SystemCall.SYS_getpid);
+        // Our pages are gone from a process that has been let go.
+        if (errno == Errno.EFAULT) Confirm();
         Check(errno);
+    }
+
+    public void Confirm() => tracer.Invoke(SystemCall.SYS_getpid);
+
+    /// <summary>Waits until a process whose tracer has died has found its way back: its undo entries are behind it, and our pages gone. False if it does not run.</summary>
+    public bool AwaitWayBack()
+    {
+        for (long begin = Environment.TickCount64; Environment.TickCount64 - begin < StopPatience.TotalMilliseconds; Thread.Sleep(1))
+            if (Procfs.Maps.Read(Pid, OwnPages).Count == 0) return true;
+        return false;
     }
 
     private void Write(ulong address, ulong word) => Write(address, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in word)));

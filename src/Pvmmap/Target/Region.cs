@@ -241,6 +241,8 @@ internal sealed class Region
         {
             Step.Reached(CallStep.CommitPrepared);
             target.ClearUndo(undo);
+            // If its tracer had died before, it was on its way back already.
+            target.Confirm();
             return;
         }
         if (!MustMove)
@@ -263,6 +265,9 @@ internal sealed class Region
         foreach (int entry in rest) target.ClearUndo(entry);
         Address = final;
     }
+
+    /// <summary>The target has put it in place, which somebody else has seen.</summary>
+    public void TakeAsPlaced() => Address = final;
 
     private const long Replacing = Memory.MREMAP_MAYMOVE | Memory.MREMAP_FIXED;
 

@@ -9,6 +9,7 @@ public sealed class Attempt
     private const ulong Page = PageRange.PageSize, SourceSeed = 1, PlaceSeed = 2;
 
     private readonly Func<Attempt, (ulong Address, Errno Errno)> _call;
+    private readonly MmapFlags _more;
 
     /// <param name="mode">What is to become of the source range.</param>
     /// <param name="way">Which of the two is the caller, if any.</param>
@@ -17,10 +18,11 @@ public sealed class Attempt
     /// <param name="length">Bytes, a multiple of the page size.</param>
     /// <param name="fix">The call replaces memory of the target's.</param>
     /// <param name="call">Makes the call.</param>
+    /// <param name="more">Flags besides.</param>
     internal Attempt(
-        Mode mode, Way way, Puppet source, Puppet target, ulong length, bool fix, Func<Attempt, (ulong Address, Errno Errno)> call)
+        Mode mode, Way way, Puppet source, Puppet target, ulong length, bool fix, Func<Attempt, (ulong Address, Errno Errno)> call, MmapFlags more = MmapFlags.None)
     {
-        (Mode, Way, Source, Target, Length, _call) = (mode, way, source, target, length, call);
+        (Mode, Way, Source, Target, Length, _more, _call) = (mode, way, source, target, length, more, call);
         // amid larger mappings, which the call may have to split
         At = source.MapFilled(length + 2 * Page, SourceSeed) + Page;
         if (fix) Place = target.MapFilled(length + 2 * Page, PlaceSeed) + Page;
@@ -41,7 +43,7 @@ public sealed class Attempt
     /// <summary>Where to with FIXED; 0 without.</summary>
     public ulong Place { get; }
 
-    public MmapFlags Flags => Mode.Flag() | (Place != 0 ? MmapFlags.Fixed : MmapFlags.None);
+    public MmapFlags Flags => Mode.Flag() | _more | (Place != 0 ? MmapFlags.Fixed : MmapFlags.None);
 
     /// <summary>Where the range was put; 0 as long as the call has not succeeded.</summary>
     public ulong Result { get; private set; }

@@ -197,10 +197,11 @@ public abstract class Scene(Theatre theatre) : IDisposable
     /// <param name="length">Bytes, a multiple of the page size.</param>
     /// <param name="fix">The call replaces memory of the target's.</param>
     /// <param name="make">Makes a puppet, with the library loaded if it is told so.</param>
-    protected Attempt NewAttempt(Mode mode, Way way, ulong length, bool fix = false, Func<bool, Puppet>? make = null)
+    /// <param name="more">Flags besides.</param>
+    protected Attempt NewAttempt(Mode mode, Way way, ulong length, bool fix = false, Func<bool, Puppet>? make = null, MmapFlags more = MmapFlags.None)
     {
         make ??= load => load ? NewPuppet().LoadLibrary() : NewPuppet();
-        return new Attempt(mode, way, make(way == Way.Push), make(way == Way.Pull), length, fix, Call);
+        return new Attempt(mode, way, make(way == Way.Push), make(way == Way.Pull), length, fix, Call, more);
     }
 
     private (ulong Address, Errno Errno) Call(Attempt attempt)
