@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using Pvmmap.ConformanceTests.Cli;
 using Pvmmap.ConformanceTests.Stage;
 using Pvmmap.Snapshots;
@@ -8,7 +9,7 @@ using Snapshot = Pvmmap.Snapshots.ProcessSnapshot;
 namespace Pvmmap.ConformanceTests;
 
 /// <summary>Core files of real processes, read by the tools that people read cores with, and compared with what gcore writes.</summary>
-public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
+public sealed partial class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
 {
     public enum Program { Idlers, Threads14, Python }
 
@@ -36,8 +37,23 @@ public sealed class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
         string[] keys = [.. shown.Where(IsProtectionKeys)];
         Assert.All(keys, line => Assert.Contains(" 0x55555554 ", line, StringComparison.Ordinal));
         Assert.Equal(expected.Count(IsProtectionKeys), keys.Length);
-        Assert.Equal(expected.Where(line => !IsProtectionKeys(line)), shown.Where(line => !IsProtectionKeys(line)));
+        // So it does with the registers of AVX-512: what it shows of a living process is not what that has in them.
+        Assert.Equal(WithoutAvx512(expected.Where(line => !IsProtectionKeys(line))), WithoutAvx512(shown.Where(line => !IsProtectionKeys(line))));
     }
+
+    private static IEnumerable<string> WithoutAvx512(IEnumerable<string> lines)
+    {
+        bool within = false;
+        foreach (string line in lines)
+        {
+            // A register that is shown in several lines goes on behind a blank.
+            if (!line.StartsWith(' ')) within = Avx512().IsMatch(line);
+            if (!within) yield return line;
+        }
+    }
+
+    [GeneratedRegex(@"^(k[0-7]|zmm\d+|[xy]mm(1[6-9]|2\d|3[01])h?) ")]
+    private static partial Regex Avx512();
 
     private static bool IsProtectionKeys(string line) => line.StartsWith("pkru ", StringComparison.Ordinal);
 
