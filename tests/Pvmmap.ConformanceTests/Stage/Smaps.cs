@@ -13,7 +13,7 @@ public sealed record Vma(PageRange Range, string Permissions, ulong Offset, stri
 
     public bool Has(string flag) => Flags.Split(' ').Contains(flag);
 
-    public bool IsPrivateAnonymous => Permissions[3] == 'p' && Inode == "0" && Name is "" or "[heap]" or "[stack]";
+    public bool IsPrivateAnonymous => Permissions[3] == 'p' && Inode == "0" && (Name is "" or "[heap]" or "[stack]" || Name.StartsWith("[anon:", StringComparison.Ordinal));
 
     public ulong Resident => Figures["Rss"];
 
