@@ -155,9 +155,21 @@ public abstract class Scene(Theatre theatre) : IDisposable
             _ when Through == Through.CFunction => CallThroughCFunction((Puppet)source, (Puppet)target, address, length, at, flags),
             _ => ProcessVm.MmapBetween(source.Pid, target.Pid, address, length, at, flags),
         };
-        if (source is OwnProcess && flags.HasFlag(MmapFlags.Move)) _own.RemoveAll(range => range.Start == address && range.Length == length);
+        if (source is OwnProcess && flags.HasFlag(MmapFlags.Move) && PageRange.TryRoundOutward(address, length, out PageRange moved)) Forget(moved);
         Remember(result, target);
         return result;
+    }
+
+    // What has been moved out is not the test's any more: by now a control page may lie there.
+    private void Forget(PageRange moved)
+    {
+        PageRange[] overlapped = [.. _own.Where(range => range.Overlaps(moved))];
+        _own.RemoveAll(range => range.Overlaps(moved));
+        foreach (PageRange range in overlapped)
+        {
+            if (range.Start < moved.Start) _own.Add(new PageRange(range.Start, moved.Start));
+            if (moved.End < range.End) _own.Add(new PageRange(moved.End, range.End));
+        }
     }
 
     // By the target if it can. All that the function tells is an address or an errno; a fill that is still under way is found as pvmmap ps does.
