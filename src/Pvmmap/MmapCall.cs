@@ -395,31 +395,35 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         sentinel = null;
     }
 
-    // The first error is the one to report; if the way into the target is gone too, the target undoes it by itself.
-    private static void TakeBack(IProcessCalls target, Region region, int? undo)
+    // If the way into the target is gone, the target undoes it by itself.
+    private static void TakeBack(IProcessCalls target, Region region, int undo) => Succeeds(() =>
     {
-        try
-        {
-            region.Unmap(target);
-            if (undo is { } entry) target.ClearUndo(entry);
-        }
-        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN)
-        {
-            return;
-        }
-    }
+        region.Unmap(target);
+        target.ClearUndo(undo);
+    });
 
-    // With the region in it, it may have no room any more for what a visit maps.
+    // With the region in it, it may have no room any more for what a visit maps. A tracer that was killed is not the one to ask again.
     private void TakeBackUnvisited(Participant to, Region region)
     {
         using CallLock? locked = TurnTo(targetPid);
+        for (int attempt = 0; attempt < 2 && !Succeeds(() => StoppedProcess.Unmap(Tracer, to.Pidfd, targetPid, region.Range)); attempt++)
+        {
+            tracer?.Dispose();
+            tracer = null;
+        }
+    }
+
+    // Of what is done because of an error: that is the one to report.
+    private static bool Succeeds(Action undoing)
+    {
         try
         {
-            StoppedProcess.Unmap(Tracer, to.Pidfd, targetPid, region.Range);
+            undoing();
+            return true;
         }
         catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN)
         {
-            return;
+            return false;
         }
     }
 
@@ -463,7 +467,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             Errno errno = Userfaultfd.RegisterMissing(userfaultfd.Descriptor, region.At(run));
             if (errno == Errno.None) continue;
             // If the tracer has been killed, the target has taken the region away by itself: then this says so.
-            target.Invoke(SystemCall.SYS_getpid);
+            target.Confirm();
             throw new PvmmapException(errno, "guard the destination", targetPid, region.At(run));
         }
         Step.Reached(CallStep.RegionRegistered);
@@ -506,14 +510,19 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
         // After execve() the same process is another program: nothing of ours is in it.
         if (state == DuplicationState.TargetGone || !Maps.Read(targetPid, region.Range).Exists(vma => !vma.IsFileBacked))
+        {
+            // Or it took the region away by itself, when it was let go too early.
+            if (targetPid != Self) Tracer.Confirm();
             throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended or called execve during the fill");
+        }
         bool visited = false;
         try
         {
             Visit(to, region.MovesInPieces || releases, target =>
             {
+                int undo = region.AddUndo(target);
                 visited = true;
-                Finish(target);
+                Finish(target, undo);
             });
         }
         catch when (!visited)
@@ -522,7 +531,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             throw;
         }
 
-        void Finish(IProcessCalls target)
+        void Finish(IProcessCalls target, int undo)
         {
             if (state == DuplicationState.Complete)
             {
@@ -530,17 +539,17 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 try
                 {
                     within?.Prepare();
-                    if (region.MustMove) region.MoveIntoPlace(target);
+                    Commit(target, region, undo, holder, filled: true);
                 }
                 catch
                 {
-                    TakeBack(target, region, null);
+                    TakeBack(target, region, undo);
                     throw;
                 }
                 (release ?? within)?.Unmap();
                 return;
             }
-            region.Unmap(target);
+            TakeBack(target, region, undo);
             throw new PvmmapException(Errno.EAGAIN, "fill the destination", targetPid, plan.Range, "the holder was killed before every page was in place");
         }
     }

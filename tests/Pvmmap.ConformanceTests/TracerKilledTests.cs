@@ -15,7 +15,11 @@ public sealed class TracerKilledTests(Theatre theatre) : Scene(theatre)
     private const ulong Length = 2 * MiB;
     private const int Rounds = 60, LongestMicroseconds = 4000;
 
+    private const ulong Replaced = 2;
+
     public static TheoryData<Mode, Way> ModesAndCallers => new MatrixTheoryData<Mode, Way>(Modes.All, [Way.Push, Way.Pull]);
+
+    public static TheoryData<Mode, MmapFlags> ModesAndFills => new MatrixTheoryData<Mode, MmapFlags>(Modes.All, [MmapFlags.None, MmapFlags.Populate]);
 
     [Theory]
     [MemberData(nameof(ModesAndCallers))]
@@ -56,6 +60,52 @@ public sealed class TracerKilledTests(Theatre theatre) : Scene(theatre)
         Assert.True(failed >= Rounds / 10, $"only {failed} of {Rounds} calls lost their tracer");
         Leftovers.AssertNone(Theatre, [], 6);
     }
+
+    /// <summary>With FIXED the target has what it had, or all that is to be in its place: nothing that it would not know of.</summary>
+    [Theory]
+    [MemberData(nameof(ModesAndFills))]
+    public async Task What_is_to_be_replaced(Mode mode, MmapFlags fill)
+    {
+        Puppet source = NewPuppet().LoadLibrary(), target = NewPuppet();
+        ulong at = source.MapFilled(Length, 1), there = target.MapFilled(Length, Replaced);
+        ulong mapped = Mapped(target);
+        Random random = new(1);
+        int failed = 0;
+        for (int round = 0; round < Rounds; round++)
+        {
+            using CancellationTokenSource over = new();
+            int children = random.Next(4), delay = children == 0 ? random.Next(LongestMicroseconds) : random.Next(LongestMicroseconds / 4);
+            Task killer = Task.Factory.StartNew(() => Kill(source.Pid, children, delay, over.Token), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            (_, Errno errno) = source.Call(-target.Pid, at, Length, there, mode.Flag() | MmapFlags.Fixed | fill);
+            await over.CancelAsync();
+            await killer;
+            string what = $"{errno} in round {round}, killed {delay} us after child {children}";
+            Assert.True(errno is Errno.None or Errno.EAGAIN, what);
+            Eventually.Holds(() => ProcessStatus.State(target.Pid) == 'S', "the target waits for its next command", 6);
+            Eventually.Holds(() => Ours(source) + Ours(target) == 0, "nothing of ours is mapped in either", 6);
+            bool has = target.Examine(there, Length, 1).Good == Length / Page;
+            if (errno == Errno.None) Assert.True(has, what);
+            if (!has) target.AssertContent(there, Length, Replaced);
+            // The two pages of a visit may stay (docs/limits.md).
+            Eventually.Holds(() => Mapped(target) - mapped <= 2 * Page, $"as much is mapped in the target as before: {what}", 6);
+            mapped = Mapped(target);
+            if (errno == Errno.None && mode == Mode.Move)
+            {
+                source.AssertTaken(at, Length, 1);
+                at = source.MapFilled(Length, 1);
+            }
+            else
+            {
+                source.AssertContent(at, Length, 1);
+            }
+            if (errno != Errno.None) failed++;
+            if (has) target.Fill(there, Length, Replaced);
+        }
+        Assert.True(failed >= Rounds / 10, $"only {failed} of {Rounds} calls lost their tracer");
+        Leftovers.AssertNone(Theatre, [], 6);
+    }
+
+    private static ulong Mapped(Puppet puppet) => Smaps.ReadMaps(puppet.Pid).Aggregate(0UL, (sum, vma) => sum + vma.Range.Length);
 
     // The files that the control page and the places kept are made of.
     private static int Ours(Puppet puppet) => Smaps.ReadMaps(puppet.Pid).Count(vma => vma.Name.StartsWith("/memfd:pvmmap", StringComparison.Ordinal));

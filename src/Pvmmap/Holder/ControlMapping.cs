@@ -7,6 +7,7 @@ namespace Pvmmap.Holder;
 internal sealed unsafe class ControlMapping : IDisposable
 {
     private ulong at;
+    private Vma? here;
 
     private ControlMapping(FileDescriptor memfd)
     {
@@ -26,8 +27,8 @@ internal sealed unsafe class ControlMapping : IDisposable
     /// <summary>What holder and sentinel get; null once it is closed here, or if the page was opened and not made.</summary>
     public FileDescriptor? File { get; private set; }
 
-    /// <summary>Of the control page's file: as the maps of all who have it mapped show it.</summary>
-    public ulong Inode => Maps.Read(Environment.ProcessId, new PageRange(at, at + PageRange.PageSize))[0].Inode;
+    /// <summary>Whether somebody has the control page's file mapped there.</summary>
+    public bool IsFileOf(Vma vma) => vma.HasFileOf(here ??= Maps.Read(Environment.ProcessId, new PageRange(at, at + PageRange.PageSize))[0]);
 
     /// <summary>Whether that is this mapping, and not another of the same page.</summary>
     public bool IsAt(PageRange range) => range.Start <= at && at < range.End;

@@ -26,9 +26,8 @@ internal sealed unsafe class Remnants(IProcessCalls source, PageRange image, ulo
                 && arguments.Mark == mark;
             if (imageIsThere) TakeBack(control, giveBack);
             // The control page itself, the places kept, and whatever the one who was killed first had just mapped: the one who cleared up did not know of that.
-            ulong inode = control.Inode;
             foreach (Vma vma in Maps.Read(source.Pid))
-                if (vma.Inode == inode && !control.IsAt(vma.Range)) Unmap(vma.Range.Start, vma.Range.Length);
+                if (control.IsFileOf(vma) && !control.IsAt(vma.Range)) Unmap(vma.Range.Start, vma.Range.Length);
             if (imageIsThere) Unmap(image.Start, image.Length);
         }
         catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN or Errno.EPERM)
@@ -40,8 +39,7 @@ internal sealed unsafe class Remnants(IProcessCalls source, PageRange image, ulo
     private void TakeBack(ControlMapping control, bool giveBack)
     {
         ref ControlPage page = ref control.Page;
-        ulong inode = control.Inode;
-        if (page.ProbeArea != 0 && page.ProbeGuard != 0 && IsOf(inode, page.ProbeArea + PageRange.PageSize))
+        if (page.ProbeArea != 0 && page.ProbeGuard != 0 && IsOf(control, page.ProbeArea + PageRange.PageSize))
         {
             for (uint i = 0; i < page.Probed; i++)
             {
@@ -50,14 +48,14 @@ internal sealed unsafe class Remnants(IProcessCalls source, PageRange image, ulo
             }
             Unmap(page.ProbeArea, 2 * page.SegmentCount * PageRange.PageSize);
         }
-        if (page.ReservedLength != 0 && IsOf(inode, page.ReservedStart))
+        if (page.ReservedLength != 0 && IsOf(control, page.ReservedStart))
         {
             if (giveBack) BringBack(ref page);
             Unmap(page.ReservedStart, page.ReservedLength);
         }
     }
 
-    private bool IsOf(ulong inode, ulong at) => Maps.Read(source.Pid, new PageRange(at, at + PageRange.PageSize)) is [var vma] && vma.Inode == inode;
+    private bool IsOf(ControlMapping control, ulong at) => Maps.Read(source.Pid, new PageRange(at, at + PageRange.PageSize)) is [var vma] && control.IsFileOf(vma);
 
     // Nothing of it has been delivered: the target has not been let go.
     private void BringBack(ref ControlPage page)

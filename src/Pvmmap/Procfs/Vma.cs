@@ -29,6 +29,9 @@ internal sealed record Vma
     /// <summary>Some file is mapped: a path, a memfd, System V or anonymous shared memory, hugetlb, an AIO ring.</summary>
     public bool IsFileBacked => Inode != 0;
 
+    /// <summary>The same file is mapped in both: seen by device and inode, which all processes show alike.</summary>
+    public bool HasFileOf(Vma other) => IsFileBacked && Inode == other.Inode && DeviceMajor == other.DeviceMajor && DeviceMinor == other.DeviceMinor;
+
     /// <summary>The file has no name any more. A memfd never had one and is always in this state.</summary>
     public bool IsDeleted => IsFileBacked && Name.EndsWith(Deleted, StringComparison.Ordinal);
 

@@ -81,6 +81,22 @@ internal sealed class StoppedProcess : IProcessCalls
     public static StoppedProcess Stop(TracerProcess tracer, FileDescriptor pidfd, int pid, bool everyThread, PageRange avoid)
     {
         Processor.RequireStopping(pid);
+        return Hold(tracer, pidfd, pid, everyThread, (process, extendedState, length) =>
+        {
+            process.MapTrampoline(avoid, extendedState, length);
+            Step.ReachedIn(pid, CallStep.SourcePrepared, CallStep.TargetPrepared);
+        });
+    }
+
+    /// <summary>Unmaps a range in a process that may have no room for the trampoline.</summary>
+    public static void Unmap(TracerProcess tracer, FileDescriptor pidfd, int pid, PageRange range)
+    {
+        using StoppedProcess stopped = Hold(tracer, pidfd, pid, everyThread: false, (process, extendedState, length) => process.PushSignalFrame(extendedState, length));
+        stopped.Borrowed(stopped.signalFrame?.Stack, SystemCall.SYS_munmap, (long)range.Start, (long)range.Length);
+    }
+
+    private static StoppedProcess Hold(TracerProcess tracer, FileDescriptor pidfd, int pid, bool everyThread, Action<StoppedProcess, byte[], int> prepare)
+    {
         StoppedProcess process = new(tracer, pidfd, pid);
         byte[] extendedState = ArrayPool<byte>.Shared.Rent(SignalFrame.LargestExtendedState);
         try
@@ -89,8 +105,7 @@ internal sealed class StoppedProcess : IProcessCalls
             else process.StopOneThread();
             Step.ReachedIn(pid, CallStep.SourceStopped, CallStep.TargetStopped);
             process.Prepare(extendedState, out int length);
-            process.MapTrampoline(avoid, extendedState, length);
-            Step.ReachedIn(pid, CallStep.SourcePrepared, CallStep.TargetPrepared);
+            prepare(process, extendedState, length);
             return process;
         }
         catch
@@ -100,25 +115,6 @@ internal sealed class StoppedProcess : IProcessCalls
         }
         finally
         {
-            ArrayPool<byte>.Shared.Return(extendedState);
-        }
-    }
-
-    /// <summary>Unmaps a range in a process that may have no room for the trampoline.</summary>
-    public static void Unmap(TracerProcess tracer, FileDescriptor pidfd, int pid, PageRange range)
-    {
-        StoppedProcess process = new(tracer, pidfd, pid);
-        byte[] extendedState = ArrayPool<byte>.Shared.Rent(SignalFrame.LargestExtendedState);
-        try
-        {
-            process.StopOneThread();
-            process.Prepare(extendedState, out int length);
-            process.signalFrame = SignalFrame.Write(process.thread, pid, process.savedMask!.Value, process.Maps, extendedState, length);
-            process.Borrowed(process.signalFrame?.Stack, SystemCall.SYS_munmap, (long)range.Start, (long)range.Length);
-        }
-        finally
-        {
-            process.Dispose();
             ArrayPool<byte>.Shared.Return(extendedState);
         }
     }
@@ -341,13 +337,16 @@ internal sealed class StoppedProcess : IProcessCalls
         if (errno != Errno.None) throw new PvmmapException(errno, "trace the process", Pid);
     }
 
+    private void PushSignalFrame(byte[] extendedState, int length) =>
+        signalFrame = SignalFrame.Write(thread, Pid, savedMask!.Value, Maps, extendedState, length);
+
     private void MapTrampoline(PageRange avoid, byte[] extendedState, int length)
     {
-        signalFrame = SignalFrame.Write(thread, Pid, savedMask!.Value, Maps, extendedState, length);
+        PushSignalFrame(extendedState, length);
         taken = avoid;
         // Made beforehand: between the next two calls the thread finds back, but would leave the pages.
         Span<byte> data = stackalloc byte[Trampoline.DataBytes];
-        Trampoline.Describe(data, thread.Saved, savedMask.Value, signalFrame);
+        Trampoline.Describe(data, thread.Saved, savedMask!.Value, signalFrame);
         ulong? stack = signalFrame?.Stack - sizeof(ulong);
         SyscallResult mapped;
         int attempt = 0;
@@ -450,7 +449,7 @@ internal sealed class StoppedProcess : IProcessCalls
         Check(errno);
     }
 
-    public void Confirm() => tracer.Invoke(SystemCall.SYS_getpid);
+    public void Confirm() => tracer.Confirm();
 
     /// <summary>Waits until a process whose tracer has died has found its way back: its undo entries are behind it, and our pages gone. False if it does not run.</summary>
     public bool AwaitWayBack()

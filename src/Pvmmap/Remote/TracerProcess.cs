@@ -82,6 +82,9 @@ internal sealed unsafe class TracerProcess : IDisposable
         if (pid == 0) throw new PvmmapException(Errno.EAGAIN, "trace", hint: "the tracer is gone; every traced process was let go");
     }
 
+    /// <summary>EAGAIN if it has been killed: then all that it held has been let go.</summary>
+    public void Confirm() => Invoke(SystemCall.SYS_getpid);
+
     private SyscallResult Answer(TimeSpan patience)
     {
         if (AwaitAnswer(patience)) return new SyscallResult(mailbox->Result);

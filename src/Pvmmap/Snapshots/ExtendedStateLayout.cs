@@ -29,31 +29,40 @@ internal static class ExtendedStateLayout
     /// <summary>The parts that this machine's processor has, and their places.</summary>
     private static readonly Lazy<Component[]> s_here = new(Read);
 
-    /// <summary>The area with each part where Intel has it; the area itself if that is how it is, or if it has parts of which that is not known.</summary>
+    /// <summary>
+    /// The area with each part where Intel has it, and without those of which that is not known (AMX) if the thread does not use them: gdb before 15 does not
+    /// expect what is longer. The area itself if that is how it is, or if such a part is in use.
+    /// </summary>
     public static ReadOnlySpan<byte> AsInIntels(ReadOnlySpan<byte> area) => AsInIntels(area, s_here.Value);
 
     /// <summary>The same for an area of a processor with these parts.</summary>
     internal static ReadOnlySpan<byte> AsInIntels(ReadOnlySpan<byte> area, IReadOnlyList<Component> parts)
     {
         if (area.Length <= FixedBytes) return area;
-        ulong enabled = BitConverter.ToUInt64(area[EnabledOffset..]), known = Legacy;
+        ulong enabled = BitConverter.ToUInt64(area[EnabledOffset..]), inUse = BitConverter.ToUInt64(area[InUseOffset..]), known = Legacy, unknown = 0;
         bool differs = false;
         int length = FixedBytes;
         foreach (Component part in parts)
         {
             if ((enabled >> part.Number & 1) == 0) continue;
+            if (part.Offset + part.Length > area.Length) return area;
             int place = Array.FindIndex(s_intel, other => other.Number == part.Number && other.Length == part.Length);
-            if (place < 0 || part.Offset + part.Length > area.Length) return area;
+            if (place < 0)
+            {
+                unknown |= 1UL << part.Number;
+                continue;
+            }
             known |= 1UL << part.Number;
             differs |= s_intel[place].Offset != part.Offset;
             length = Math.Max(length, s_intel[place].Offset + part.Length);
         }
-        if (!differs || (enabled & ~known) != 0 || (BitConverter.ToUInt64(area[InUseOffset..]) & ~known) != 0) return area;
+        if ((!differs && unknown == 0) || (enabled & ~(known | unknown)) != 0 || (inUse & ~known) != 0) return area;
         byte[] moved = new byte[length];
         area[..FixedBytes].CopyTo(moved);
+        BitConverter.TryWriteBytes(moved.AsSpan(EnabledOffset), enabled & known);
         foreach (Component part in parts)
         {
-            if ((enabled >> part.Number & 1) == 0) continue;
+            if (((enabled & known) >> part.Number & 1) == 0) continue;
             area.Slice(part.Offset, part.Length).CopyTo(moved.AsSpan(Array.Find(s_intel, other => other.Number == part.Number).Offset));
         }
         return moved;

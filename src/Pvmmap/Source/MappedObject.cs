@@ -88,7 +88,7 @@ internal static class MappedObject
         {
             using MapsFile maps = MapsFile.Open(Environment.ProcessId);
             here = maps.FindFrom((ulong)mapped.Value);
-            return here is not null && here.Inode == vma.Inode && here.DeviceMajor == vma.DeviceMajor && here.DeviceMinor == vma.DeviceMinor;
+            return here is not null && here.HasFileOf(vma);
         }
         finally
         {

@@ -40,7 +40,7 @@ internal sealed class Region
 
     public PageRange Range => new(Address, Address + source.Length);
 
-    /// <summary>True if <see cref="MoveIntoPlace"/> has yet to be called.</summary>
+    /// <summary>True if it is not at its place yet: <see cref="Commit"/> moves it there.</summary>
     public bool MustMove => Address != final;
 
     /// <summary>True if other threads could see a part of it moved and a part not: all must stand still while it moves.</summary>
@@ -218,19 +218,10 @@ internal sealed class Region
             .OrThrow("protect the destination as the source is", target.Pid, range, "the target's map count or overcommit limit does not allow it");
 
     /// <summary>
-    /// Moves the region over the destination: what was mapped there goes in the same step. mremap() waits until the holder has read its event.
-    /// Nothing that can be checked beforehand fails here: the kernel refuses for want of map count before it unmaps anything.
-    /// </summary>
-    public void MoveIntoPlace(IProcessCalls target)
-    {
-        foreach (SourcePiece piece in pieces)
-            Placed(target, target.Invoke(SystemCall.SYS_mremap, From(piece), (long)piece.Range.Length, (long)piece.Range.Length, Replacing, To(piece)));
-        Address = final;
-    }
-
-    /// <summary>
     /// Makes the region the target's own: from one instant to the next its unmapping, <paramref name="undo"/>, is off the list, and should this
-    /// process be killed before all pieces are in place, the target puts the others there by itself.
+    /// process be killed before all pieces are in place, the target puts the others there by itself. One that was built elsewhere is moved over the destination: what
+    /// was mapped there goes in the same step, and mremap() waits until a holder has read its event. Nothing that can be checked beforehand fails here: the kernel
+    /// refuses for want of map count before it unmaps anything.
     /// </summary>
     /// <param name="target">Who has the region.</param>
     /// <param name="undo">What unmaps it.</param>
@@ -280,6 +271,9 @@ internal sealed class Region
 
     private void Placed(IProcessCalls target, SyscallResult result) =>
         result.OrThrow("put the region in place", target.Pid, new PageRange(final, final + source.Length), "the target's map count or limits do not allow it");
+
+    /// <summary>What unmaps it in a later visit than that of <see cref="Map"/>, if this process dies.</summary>
+    public int AddUndo(IProcessCalls target) => target.AddUndo(SystemCall.SYS_munmap, (long)Address, (long)source.Length);
 
     /// <summary>Takes the region away again.</summary>
     public void Unmap(IProcessCalls target) => target.Invoke(SystemCall.SYS_munmap, (long)Address, (long)source.Length);

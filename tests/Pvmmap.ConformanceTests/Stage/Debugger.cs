@@ -59,7 +59,8 @@ internal sealed class Debugger : IDisposable
 
     public void Kill()
     {
-        _gdb.Kill();
+        // A child with which it tries what ptrace can do would be left stopped.
+        _gdb.Kill(entireProcessTree: true);
         _gdb.WaitForExit();
     }
 
@@ -69,8 +70,7 @@ internal sealed class Debugger : IDisposable
         {
             // gdb lets the process go
             _gdb.StandardInput.Close();
-            if (!_gdb.WaitForExit(10_000)) _gdb.Kill();
-            _gdb.WaitForExit();
+            if (!_gdb.WaitForExit(10_000)) Kill();
         }
         _gdb.Dispose();
     }

@@ -52,6 +52,19 @@ public sealed class ExtendedStateLayoutTests
         Assert.Empty(ExtendedStateLayout.AsInIntels([], s_avx512).ToArray());
     }
 
+    /// <summary>Sapphire Rapids: Intel's places, and the tiles of AMX behind them.</summary>
+    [Fact]
+    public void Unknown_parts_that_are_not_in_use_are_left_out()
+    {
+        Component[] parts = [.. s_intel, new(17, 64, 2752), new(18, 8192, 2816)];
+        byte[] area = Area(11008, 0x602ff, parts);
+        Assert.Equal(area, ExtendedStateLayout.AsInIntels(area, parts).ToArray());
+        BitConverter.GetBytes(0x2ffUL).CopyTo(area, 512);
+        byte[] expected = area[..2696];
+        BitConverter.GetBytes(0x2ffUL).CopyTo(expected, 464);
+        Assert.Equal(expected, ExtendedStateLayout.AsInIntels(area, parts).ToArray());
+    }
+
     /// <summary>An area each part of which is full of its number.</summary>
     private static byte[] Area(int length, ulong enabled, IEnumerable<Component> parts)
     {
