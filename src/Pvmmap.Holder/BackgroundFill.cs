@@ -11,7 +11,6 @@ internal static unsafe class BackgroundFill
     private const uint QuietRounds = 16;
     private const long QuietMicroseconds = 50;
     private const uint MostFaultsInARow = 8;
-    public const ulong HugePageSize = 2 * 1024 * 1024;
 
     public static bool IsWanted(Service* service) =>
         service->Control->Lazy == 0 || (Published.Read(&service->Control->Command) & ControlCommand.FinishNow) != 0;
@@ -142,12 +141,12 @@ internal static unsafe class BackgroundFill
     // A huge page is dropped as a whole, when its last byte has been copied: a run must not go past that.
     public static void StopAtItsEnd(PopulatedRun* run)
     {
-        ulong end = (run->Start & ~(HugePageSize - 1)) + HugePageSize;
+        ulong end = (run->Start & ~(ControlPage.HugePageBytes - 1)) + ControlPage.HugePageBytes;
         if (run->End > end)
             run->End = end;
     }
 
-    public static bool IsAtItsEnd(PopulatedRun* run) => run->End % HugePageSize == 0;
+    public static bool IsAtItsEnd(PopulatedRun* run) => run->End % ControlPage.HugePageBytes == 0;
 
     // What the worker has not come to.
     private static void TakeBack(Service* service)

@@ -13,6 +13,8 @@ internal static unsafe class Boot
     // A thread of the caller that waits for the page may keep the caller from answering: a garbage collector stops all or none.
     private const int ProbeMilliseconds = 200;
     private const byte Ready = (byte)'R';
+    private const byte FillHugePages = (byte)'H';
+    private const byte HugePagesFilled = (byte)'F';
     private const byte Serving = (byte)'S';
     private const byte NoRoom = (byte)'N';
 
@@ -103,6 +105,12 @@ internal static unsafe class Boot
         int descriptors = Messages.Receive(call, &received);
         if (descriptors == 0 && received.Content == Probed)
             descriptors = Messages.Receive(call, &received);
+        if (descriptors == 1 && received.Content == FillHugePages)
+        {
+            HugePageFill.Run(&service, received.First);
+            Messages.Send(call, HugePagesFilled);
+            descriptors = Messages.Receive(call, &received);
+        }
         if (descriptors <= 0)
             Departure.Leave(&service, ControlState.TargetGone);
         Kernel.MoveDescriptor(call, received.First, HolderFds.Userfaultfd);

@@ -20,6 +20,9 @@ internal unsafe struct ControlPage
     public const int MaximumProbes = 64;
     public const int MaximumSegments = (Size - SegmentsOffset) / 32;
 
+    /// <summary>Bytes in a transparent huge page that a page table of 4 KiB pages could stand for (PMD_SIZE).</summary>
+    public const ulong HugePageBytes = 2 * 1024 * 1024;
+
     [FieldOffset(0x00)] public ulong Magic;
     [FieldOffset(0x08)] public uint Version;
     /// <summary>One of <see cref="ControlState"/>.</summary>
@@ -100,6 +103,11 @@ internal unsafe struct ControlPage
 
     /// <summary>How many pieces lie at <see cref="DeliveredOffset"/>.</summary>
     [FieldOffset(0x178)] public uint DeliveredCount;
+
+    /// <summary>
+    /// The target, as the holder's own pid namespace has it, for as long as it may write to it by its number: not known, not allowed, or not to be done, 0.
+    /// </summary>
+    [FieldOffset(0x180)] public int TargetOwnPid;
 
     // A move: all in the source's address space, which is the holder's and the guardian's too.
     /// <summary>The mapping of the code and its stacks.</summary>

@@ -19,6 +19,9 @@ internal static unsafe class FillWorker
     private const uint CrowdedBatches = 256;
     private const uint StuckBatches = 16;
 
+    /// <summary>How much of that rest is over with each huge page: it is born beside the loop on one processor now and then, and on another the next time.</summary>
+    private const uint BatchesPerHugePage = 64;
+
     /// <summary>Batches since somebody waited for a page: he may do so again soon, and would have to wait until the thread rests.</summary>
     private const uint QuietBatches = 8;
 
@@ -77,27 +80,55 @@ internal static unsafe class FillWorker
             worker->BatchesToRest--;
             return;
         }
-        // Neither of the two has a part of a huge page.
-        ulong middle = (from + (end - from) / 2 + worker->Grain - 1) & ~(worker->Grain - 1);
-        if (end < from + 2 * worker->Grain || middle >= end)
+        if (!IsDivisible(worker, from, end, out ulong middle))
             return;
         if (service->PendingCount != 0 || service->Counted != 0 || Service.CountAlive(service) != 1 || SegmentsToPoison.Exist(service) || !Exists(service))
             return;
         uint context = 0;
         while (!Service.IsAlive(service, context))
             context++;
+        GiveAway(service, context, middle, end, piece);
+        Steps.StandStill(service->Call, FillStep.WorkerBatchCopied);
+    }
+
+    /// <summary>The same while huge pages are written, for which nobody waits.</summary>
+    public static void ShareAtOnce(Service* service, ulong from, ulong end)
+    {
+        WorkerState* worker = &service->Worker;
+        if (worker->StackTop == 0 || worker->IsOut)
+            return;
+        if (worker->BatchesToRest != 0)
+        {
+            worker->BatchesToRest -= worker->BatchesToRest < BatchesPerHugePage ? worker->BatchesToRest : BatchesPerHugePage;
+            return;
+        }
+        if (!IsDivisible(worker, from, end, out ulong middle) || !Exists(service))
+            return;
+        GiveAway(service, Service.Target, middle, end, ControlPage.HugePageBytes);
+        SendToOtherProcessor(service->Call, worker->Tid);
+    }
+
+    // Neither of the two has a part of a huge page.
+    private static bool IsDivisible(WorkerState* worker, ulong from, ulong end, out ulong middle)
+    {
+        middle = (from + (end - from) / 2 + worker->Grain - 1) & ~(worker->Grain - 1);
+        return end >= from + 2 * worker->Grain && middle < end;
+    }
+
+    private static void GiveAway(Service* service, uint context, ulong start, ulong end, ulong piece)
+    {
+        WorkerState* worker = &service->Worker;
         worker->Context = context;
         worker->Piece = piece;
-        worker->Start = middle;
-        worker->Position = middle;
-        worker->Settled = middle;
+        worker->Start = start;
+        worker->Position = start;
+        worker->Settled = start;
         worker->Undropped = 0;
         worker->End = end;
         worker->Looked = 0;
         worker->IsCrowded = false;
         worker->IsOut = true;
         Command(service, works: true);
-        Steps.StandStill(service->Call, FillStep.WorkerBatchCopied);
     }
 
     /// <summary>Whether the thread has a part of the range now. Counts what it has delivered.</summary>
@@ -195,7 +226,8 @@ internal static unsafe class FillWorker
         {
             var clone = (delegate*<long, ulong, ulong, ulong, long>)worker->CloneCall;
             delegate*<Service*, void> main = &Run;
-            worker->Exists = clone(flags, worker->StackTop, (ulong)main, (ulong)service) > 0;
+            worker->Tid = (int)clone(flags, worker->StackTop, (ulong)main, (ulong)service);
+            worker->Exists = worker->Tid > 0;
         }
         // Not asked for with every batch.
         if (!worker->Exists)
@@ -223,7 +255,9 @@ internal static unsafe class FillWorker
     private static bool DeliverNext(Service* service, WorkerState* worker)
     {
         PopulatedRun run;
-        long found = Pagemap.Next(service, worker->Position, worker->End, worker->Piece, false, &run);
+        long found = service->TargetMemory != 0
+            ? HugePageFill.Next(service, worker->Position, worker->End, &run)
+            : Pagemap.Next(service, worker->Position, worker->End, worker->Piece, false, &run);
         if (found > 0 && run.Huge)
             BackgroundFill.StopAtItsEnd(&run);
         if ((found <= 0 || run.Start != worker->Position) && !Drop(service, worker))
@@ -250,6 +284,8 @@ internal static unsafe class FillWorker
 
     private static bool Copy(Service* service, WorkerState* worker, ulong start, ulong end)
     {
+        if (service->TargetMemory != 0)
+            return HugePageFill.Write(service, start);
         while (start < end && SegmentTable.NextPiece(service, worker->Context, &start, end, out ulong destination, out ulong pieceEnd))
         {
             long copied = Userfaultfd.Copy(service->Call, service->Contexts[worker->Context].Fd, destination, start, pieceEnd - start);
@@ -285,6 +321,25 @@ internal static unsafe class FillWorker
         return has;
     }
 
+    // Woken on the processor of the loop, which goes on, it would wait there for some milliseconds while another is idle. It may come back if the kernel likes.
+    [SkipLocalsInit]
+    private static void SendToOtherProcessor(KernelEntry call, int thread)
+    {
+        uint processor = 0;
+        ProcessorMask mask;
+        ulong* words = &mask.First;
+        long bytes = call(SystemCalls.sched_getaffinity, thread, ProcessorMask.Bytes, (long)words, 0, 0, 0);
+        if (call(SystemCalls.getcpu, (long)&processor, 0, 0, 0, 0, 0) < 0 || bytes <= processor / 8)
+            return;
+        ulong bit = 1UL << (int)(processor % 64);
+        words[processor / 64] &= ~bit;
+        // An error: there is no other for it.
+        if (call(SystemCalls.sched_setaffinity, thread, bytes, (long)words, 0, 0, 0) < 0)
+            return;
+        words[processor / 64] |= bit;
+        call(SystemCalls.sched_setaffinity, thread, bytes, (long)words, 0, 0, 0);
+    }
+
     [StructLayout(LayoutKind.Sequential, Size = Bytes)]
     private struct ProcessorMask
     {
@@ -305,6 +360,7 @@ internal struct WorkerState
 
     // Of the loop.
     public bool Exists;
+    public int Tid;
     /// <summary>The thread has a part of the range, or has had it and nobody has looked since.</summary>
     public bool IsOut;
     public uint BatchesToRest;

@@ -63,13 +63,30 @@ internal static unsafe class Pagemap
         region.Start = 0;
         region.End = 0;
         region.Categories = 0;
-        long found = Scan(service, start, end, maximum / Kernel.PageSize, swapped, &region, 1, out _);
+        long found = Scan(service, start, end, maximum / Kernel.PageSize, swapped, 0, &region, 1, out _);
         if (found < 0)
             return NextByEntries(service->Call, start, end, maximum, swapped, run);
-        run->Start = region.Start;
-        run->End = region.End;
-        run->Huge = (region.Categories & PAGE_IS_HUGE) != 0;
+        Read(&region, run);
         return found;
+    }
+
+    /// <summary>The same for transparent huge pages, present; a negated errno before Linux 6.7, which does not tell of them.</summary>
+    public static long NextHuge(Service* service, ulong start, ulong end, ulong maximum, PopulatedRun* run)
+    {
+        Region region;
+        region.Start = 0;
+        region.End = 0;
+        region.Categories = 0;
+        long found = Scan(service, start, end, maximum / Kernel.PageSize, false, PAGE_IS_HUGE, &region, 1, out _);
+        Read(&region, run);
+        return found;
+    }
+
+    private static void Read(Region* region, PopulatedRun* run)
+    {
+        run->Start = region->Start;
+        run->End = region->End;
+        run->Huge = (region->Categories & PAGE_IS_HUGE) != 0;
     }
 
     /// <summary>Populated bytes in the range, present or swapped.</summary>
@@ -81,7 +98,7 @@ internal static unsafe class Pagemap
         ulong bytes = 0;
         while (start < end)
         {
-            long found = Scan(service, start, end, 0, true, regions, RegionsPerScan, out ulong walkEnd);
+            long found = Scan(service, start, end, 0, true, 0, regions, RegionsPerScan, out ulong walkEnd);
             if (found < 0)
                 return bytes + CountByEntries(service->Call, start, end);
             for (long i = 0; i < found; i++)
@@ -94,7 +111,7 @@ internal static unsafe class Pagemap
     }
 
     private static long Scan(
-        Service* service, ulong start, ulong end, ulong maximumPages, bool swapped, Region* regions, ulong length, out ulong walkEnd)
+        Service* service, ulong start, ulong end, ulong maximumPages, bool swapped, ulong required, Region* regions, ulong length, out ulong walkEnd)
     {
         walkEnd = 0;
         if ((service->Control->Without & KernelFeature.PagemapScan) != 0)
@@ -109,7 +126,7 @@ internal static unsafe class Pagemap
         argument.VectorLength = length;
         argument.MaximumPages = maximumPages;
         argument.CategoryInverted = PAGE_IS_PFNZERO;
-        argument.CategoryMask = PAGE_IS_PFNZERO;
+        argument.CategoryMask = PAGE_IS_PFNZERO | required;
         argument.CategoryAnyOfMask = swapped ? PAGE_IS_PRESENT | PAGE_IS_SWAPPED : PAGE_IS_PRESENT;
         // PRESENT is not asked for: regions of different categories are not merged.
         argument.ReturnMask = PAGE_IS_HUGE;

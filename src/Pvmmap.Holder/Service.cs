@@ -78,6 +78,9 @@ internal unsafe struct Service
     public ulong AroundBytes;
     public uint AroundContext;
 
+    /// <summary>The target's mem, for as long as huge pages are written through it (<see cref="HugePageFill"/>); 0 otherwise.</summary>
+    public int TargetMemory;
+
     /// <summary>The second thread of the background fill.</summary>
     public WorkerState Worker;
 
@@ -133,8 +136,9 @@ internal unsafe struct Service
         service->AroundPage = 0;
         service->AroundBytes = 0;
         service->AroundContext = 0;
+        service->TargetMemory = 0;
         service->Worker = default;
-        service->Worker.Grain = BackgroundFill.HugePageSize;
+        service->Worker.Grain = ControlPage.HugePageBytes;
         FaultStreams.Reset(service);
         ResetDelivered(service);
     }

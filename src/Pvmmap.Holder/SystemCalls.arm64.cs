@@ -23,6 +23,7 @@ internal static class SystemCalls
     public const long timer_create = 107;
     public const long timer_settime = 110;
     public const long clock_gettime = 113;
+    public const long sched_setaffinity = 122;
     public const long sched_getaffinity = 123;
     public const long sched_yield = 124;
     public const long kill = 129;
@@ -30,6 +31,7 @@ internal static class SystemCalls
     public const long rt_sigprocmask = 135;
     public const long setsid = 157;
     public const long prctl = 167;
+    public const long getcpu = 168;
     public const long getpid = 172;
     public const long getppid = 173;
     public const long sendto = 206;
@@ -45,6 +47,7 @@ internal static class SystemCalls
     public const long set_mempolicy = 237;
     public const long wait4 = 260;
     public const long prlimit64 = 261;
+    public const long process_vm_writev = 271;
     public const long kcmp = 272;
     public const long execveat = 281;
     public const long userfaultfd = 282;

@@ -33,6 +33,7 @@ internal static class SystemCalls
     public const long munlock = 150;
     public const long prctl = 157;
     public const long futex = 202;
+    public const long sched_setaffinity = 203;
     public const long sched_getaffinity = 204;
     public const long getdents64 = 217;
     public const long set_tid_address = 218;
@@ -45,6 +46,8 @@ internal static class SystemCalls
     public const long ppoll = 271;
     public const long dup3 = 292;
     public const long prlimit64 = 302;
+    public const long getcpu = 309;
+    public const long process_vm_writev = 311;
     public const long kcmp = 312;
     public const long execveat = 322;
     public const long userfaultfd = 323;

@@ -36,6 +36,9 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// <summary>The target, for who follows the fill. Had before anything is placed: behind that, no lack of descriptors may make the call fail.</summary>
     private FileDescriptor? followed;
 
+    /// <summary>A region that was mapped in a visit of its own, before that in which it is guarded, so that huge pages could be written into it.</summary>
+    private RegionAhead? ahead;
+
     /// <summary>On source and target, while both stand still at once.</summary>
     private CallLock? turn;
 
@@ -76,6 +79,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             sentinel?.Dispose();
             tracer?.Dispose();
             followed?.Dispose();
+            ahead?.Dispose();
         }
     }
 
@@ -286,10 +290,15 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         Region region = null!;
         bool inPlace = false, filled = false;
         ConfirmSentinel();
-        Visit(to, flags.HasFlag(MmapFlags.Fixed) && plan.Pieces.Count > 1, target =>
+        if (HasHugePagesToKeep(to, plan, holder)) WriteHugePages(to, plan, objects, holder);
+        bool visited = false;
+        Action<IProcessCalls> work = target =>
         {
             using SourceRelease? within = ReleaseWithin(target);
-            region = Region.Map(target, plan, destination, flags, out int undo);
+            int undo;
+            if (ahead?.Region is null) region = Region.Map(target, plan, destination, flags, out undo);
+            else undo = (region = ahead.Confirm()).AddUndo(target);
+            visited = true;
             Step.Reached(CallStep.RegionMapped);
             try
             {
@@ -327,7 +336,16 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 TakeBack(target, region, undo);
                 throw;
             }
-        });
+        };
+        try
+        {
+            Visit(to, flags.HasFlag(MmapFlags.Fixed) && plan.Pieces.Count > 1, work);
+        }
+        catch when (ahead is not null && !visited)
+        {
+            TakeBackAhead(to);
+            throw;
+        }
         placed = region;
         if (!inPlace) FillThenPlace(to, region, plan, holder, release);
         else if (sharesSource && !filled && flags.HasFlag(MmapFlags.Populate)) AwaitFill(holder, region);
@@ -432,9 +450,21 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private bool Furnish(IProcessCalls target, Region region, SourcePlan plan, MappedObjects objects, HolderProcess holder, out bool mayFillLater)
     {
         mayFillLater = !flags.HasFlag(MmapFlags.Populate);
-        region.MapPieces(target, objects, piece => PlainCopy.HasChanged(holder, sourcePid, piece));
-        notes.AddRange(region.SetPolicies(target));
-        ulong written = plan.IsAnonymous ? 0 : PlainCopy.WriteChanged(holder, sourcePid, plan, target, region);
+        if (ahead?.Region is null)
+        {
+            region.MapPieces(target, objects, piece => PlainCopy.HasChanged(holder, sourcePid, piece));
+            notes.AddRange(region.SetPolicies(target));
+        }
+        else
+        {
+            region.Advise(target, Memory.MADV_DOFORK);
+            if (IsWhole(target, holder))
+            {
+                holder.Control.MarkComplete(holder.Control.Page.BytesDone);
+                return true;
+            }
+        }
+        ulong written = plan.IsAnonymous ? holder.Control.Page.BytesDone : PlainCopy.WriteChanged(holder, sourcePid, plan, target, region);
         if (!plan.AnonymousRuns.Any())
         {
             region.Dress(target);
@@ -484,6 +514,80 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         holder.BeginServing(userfaultfd.Descriptor, sentinel);
         holder.Release();
         Step.Reached(CallStep.HolderServes);
+        return false;
+    }
+
+    // Only before it is guarded can a region get huge pages, where the target's page table can have them at the same places; and what is written then it must not see yet.
+    private bool HasHugePagesToKeep(Participant to, SourcePlan plan, HolderProcess holder)
+    {
+        const VmFlags unfit = VmFlags.NoHugePage | VmFlags.GrowsDown;
+        if (!flags.HasFlag(MmapFlags.Populate) || sharesSource || copies || !holder.MayServe || to.Status.VmLck != 0 || source.Length < ControlPage.HugePageBytes) return false;
+        if (!plan.Pieces.All(piece => piece.IsAnonymous && piece.Protection.HasFlag(Protection.Read | Protection.Write) && (piece.Flags & unfit) == 0)) return false;
+        if ((flags & (MmapFlags.Fixed | MmapFlags.FixedNoReplace)) == 0 ? destination != 0 : ((destination - source.Start) & (ControlPage.HugePageBytes - 1)) != 0) return false;
+        return holder.HasHugePages(source);
+    }
+
+    /// <summary>The target runs meanwhile: nobody there knows of the region.</summary>
+    private void WriteHugePages(Participant to, SourcePlan plan, MappedObjects objects, HolderProcess holder)
+    {
+        ahead = RegionAhead.Open(targetPid);
+        try
+        {
+            Visit(to, everyThread: false, target =>
+            {
+                Region region = Region.Map(target, plan, destination, flags, out int undo, ahead: true);
+                try
+                {
+                    // Its pages would be there at once (mlockall(MCL_FUTURE)), before they can be guarded.
+                    if (ProcessStatus.Read(targetPid).VmLck != 0)
+                    {
+                        TakeBack(target, region, undo);
+                        return;
+                    }
+                    region.MapPieces(target, objects, piece => false);
+                    notes.AddRange(region.SetPolicies(target));
+                    region.Dress(target);
+                    region.Advise(target, Memory.MADV_DONTFORK);
+                    target.ClearUndo(undo);
+                    target.Confirm();
+                }
+                catch
+                {
+                    TakeBack(target, region, undo);
+                    throw;
+                }
+                ahead.Region = region;
+            });
+            if (ahead.Region is { } there) holder.WriteHugePages(ahead.Memory, there.IsRemote ? targetPid : 0, Segments(there, plan, source.Start));
+        }
+        catch
+        {
+            TakeBackAhead(to);
+            throw;
+        }
+    }
+
+    private void TakeBackAhead(Participant to)
+    {
+        if (ahead!.IsThere) TakeBackUnvisited(to, ahead.Region!);
+    }
+
+    /// <summary>
+    /// Whether every page is in place. If not, what is there of the others goes again: of a huge page that could not be written to its end, and zero pages, which are there
+    /// as soon as a debugger reads what is not. Nobody waits for those, so that they would stay for ever.
+    /// </summary>
+    private bool IsWhole(IProcessCalls target, HolderProcess holder)
+    {
+        if (!holder.HasPages(source)) return true;
+        Region region = ahead!.Region!;
+        foreach (PageRange there in ahead.Present())
+        {
+            foreach (PageRange owed in holder.Pages(new PageRange(source.Start + (there.Start - region.Address), source.Start + (there.End - region.Address))))
+            {
+                PageRange at = region.At(owed);
+                target.Invoke(SystemCall.SYS_madvise, (long)at.Start, (long)at.Length, Memory.MADV_DONTNEED).OrThrow("fill the destination", targetPid, at);
+            }
+        }
         return false;
     }
 

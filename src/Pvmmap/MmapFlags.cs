@@ -19,6 +19,9 @@ public enum MmapFlags : ulong
     /// <summary>Fill on touch only, no background fill. Contradicts <see cref="Populate"/>.</summary>
     Lazy = 0x200,
 
-    /// <summary>Return when every page is in place. Contradicts <see cref="Lazy"/>.</summary>
+    /// <summary>
+    /// Return when every page is in place. Contradicts <see cref="Lazy"/>. A copy keeps transparent huge pages where the destination is 0, or exact and at the same distance from a
+    /// multiple of their size (2 MiB) as the source; otherwise see <see cref="Duplication.UseHugePages"/>.
+    /// </summary>
     Populate = 0x400,
 }

@@ -11,8 +11,8 @@ namespace Pvmmap.Holder;
 internal sealed unsafe class HolderProcess : IDisposable
 {
     /// <summary>What the holder says over its boot socket.</summary>
-    private const byte Probing = (byte)'P', Ready = (byte)'R', Serving = (byte)'S';
-    private const byte Begin = (byte)'C', Probed = (byte)'Q', Serve = (byte)'U', End = (byte)'E', NoRoom = (byte)'N';
+    private const byte Probing = (byte)'P', Ready = (byte)'R', HugePagesFilled = (byte)'F', Serving = (byte)'S';
+    private const byte Begin = (byte)'C', Probed = (byte)'Q', FillHugePages = (byte)'H', Serve = (byte)'U', End = (byte)'E', NoRoom = (byte)'N';
     private const int Unkillable = -1000;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
@@ -298,6 +298,41 @@ internal sealed unsafe class HolderProcess : IDisposable
         Expect(socket!, pidfd, Pid, Control, Ready);
         ready = true;
         Step.Reached(CallStep.HolderReady);
+    }
+
+    /// <summary>Whether there are transparent huge pages in what it holds. False where the kernel does not tell (PAGEMAP_SCAN, Linux 6.7).</summary>
+    public bool HasHugePages(PageRange range)
+    {
+        using FileDescriptor pagemap = Files.Open($"/proc/{Pid}/pagemap", Files.O_RDONLY);
+        return PagemapScan.AnyHuge(pagemap, range).Raw > 0;
+    }
+
+    /// <summary>Whether anything is left in what it holds.</summary>
+    public bool HasPages(PageRange range)
+    {
+        using FileDescriptor pagemap = Files.Open($"/proc/{Pid}/pagemap", Files.O_RDONLY);
+        return PagemapScan.AnyPopulated(pagemap, range).Raw != 0;
+    }
+
+    /// <summary>What is left.</summary>
+    public List<PageRange> Pages(PageRange range) => PagemapScan.Populated(Pid, range, PagemapScan.PAGE_IS_PFNZERO);
+
+    /// <summary>Has the holder write its huge pages into the region, which nobody guards yet. What it could not write it still has.</summary>
+    /// <param name="targetMemory">The target's mem, open for writing.</param>
+    /// <param name="remotePid">The target, if the region lies where the next program of the same process would have nothing; 0 otherwise.</param>
+    /// <param name="segments">Where the region is.</param>
+    public void WriteHugePages(FileDescriptor targetMemory, int remotePid, ReadOnlySpan<ControlSegment> segments)
+    {
+        Control.Describe(segments);
+        // Elsewhere the number would be another's.
+        if (remotePid != 0 && IsInOurPidNamespace(Pid)) Control.Page.TargetOwnPid = remotePid;
+        UnixSocket.Send(socket!, FillHugePages, targetMemory);
+        // It may take as long as it likes, while it lives.
+        while (!Poll.Readable(socket!, DeparturePatience) && !Linux.Pidfd.HasEnded(pidfd))
+        {
+        }
+        if (Poll.Readable(socket!, DeparturePatience) && UnixSocket.Receive(socket!) == HugePagesFilled) return;
+        throw new PvmmapException(Errno.EAGAIN, "fill the destination", Pid, hint: "the holder was killed before every page was in place");
     }
 
     /// <summary>Gives the holder the target's userfaultfd; when this returns, holder and guardian stand and faults are served.</summary>

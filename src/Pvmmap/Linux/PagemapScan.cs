@@ -10,6 +10,7 @@ internal static unsafe class PagemapScan
     public const ulong PAGE_IS_PRESENT = 1 << 3;
     public const ulong PAGE_IS_SWAPPED = 1 << 4;
     public const ulong PAGE_IS_PFNZERO = 1 << 5;
+    public const ulong PAGE_IS_HUGE = 1 << 6;
 
     /// <summary>struct page_region.</summary>
     [StructLayout(LayoutKind.Sequential)]
@@ -41,11 +42,22 @@ internal static unsafe class PagemapScan
     /// The parts of a range whose pages are present or swapped, but not the zero page nor, unless <paramref name="filesToo"/>, pages of a file or of
     /// shared memory. Ascending, not adjacent. Before Linux 6.7 the zero page counts.
     /// </summary>
-    public static SyscallResult Populated(FileDescriptor pagemap, PageRange range, bool filesToo, List<PageRange> found)
+    public static SyscallResult Populated(FileDescriptor pagemap, PageRange range, bool filesToo, List<PageRange> found) =>
+        Populated(pagemap, range, filesToo ? PAGE_IS_PFNZERO : PAGE_IS_PFNZERO | PAGE_IS_FILE, found);
+
+    /// <summary>The parts of a range of a process whose pages are present or swapped, and in none of the categories <paramref name="unwanted"/>.</summary>
+    public static List<PageRange> Populated(int pid, PageRange range, ulong unwanted)
+    {
+        List<PageRange> found = [];
+        using FileDescriptor pagemap = Files.Open($"/proc/{pid}/pagemap", Files.O_RDONLY);
+        Populated(pagemap, range, unwanted, found).OrThrow("read pagemap", pid, range);
+        return found;
+    }
+
+    private static SyscallResult Populated(FileDescriptor pagemap, PageRange range, ulong unwanted, List<PageRange> found)
     {
         const int count = 512;
         Region[] regions = new Region[count];
-        ulong unwanted = filesToo ? PAGE_IS_PFNZERO : PAGE_IS_PFNZERO | PAGE_IS_FILE;
         fixed (Region* vector = regions)
         {
             for (ulong at = range.Start; at < range.End;)
@@ -64,7 +76,7 @@ internal static unsafe class PagemapScan
                 };
                 SyscallResult result = KernelFeatures.IsWithout(KernelFeature.PagemapScan)
                     ? new SyscallResult(-(long)Errno.ENOTTY) : SystemCall.InvokeUninterrupted(SystemCall.SYS_ioctl, pagemap.Number, PAGEMAP_SCAN, (long)&scan);
-                if (result.Errno == Errno.ENOTTY) return PopulatedEntries(pagemap, new PageRange(at, range.End), filesToo, found);
+                if (result.Errno == Errno.ENOTTY) return PopulatedEntries(pagemap, new PageRange(at, range.End), (unwanted & PAGE_IS_FILE) == 0, found);
                 if (result.Failed) return result;
                 for (int i = 0; i < result.Value; i++) Add(found, regions[i].Start, regions[i].End);
                 if (scan.WalkEnd <= at) break;
@@ -121,8 +133,13 @@ internal static unsafe class PagemapScan
         return default;
     }
 
-    /// <summary>The same by the ioctl. ENOTTY before Linux 6.7.</summary>
-    public static SyscallResult Scan(FileDescriptor pagemap, PageRange range)
+    /// <summary>1 if at least one transparent huge page of the range is present, else 0. ENOTTY before Linux 6.7.</summary>
+    public static SyscallResult AnyHuge(FileDescriptor pagemap, PageRange range) => Scan(pagemap, range, PAGE_IS_HUGE);
+
+    /// <summary>The same as <see cref="AnyPopulated"/> by the ioctl. ENOTTY before Linux 6.7.</summary>
+    public static SyscallResult Scan(FileDescriptor pagemap, PageRange range) => Scan(pagemap, range, 0);
+
+    private static SyscallResult Scan(FileDescriptor pagemap, PageRange range, ulong required)
     {
         if (KernelFeatures.IsWithout(KernelFeature.PagemapScan)) return new SyscallResult(-(long)Errno.ENOTTY);
         Region found = default;
@@ -135,7 +152,7 @@ internal static unsafe class PagemapScan
             VectorLength = 1,
             MaxPages = 1,
             CategoryInverted = PAGE_IS_PFNZERO,
-            CategoryMask = PAGE_IS_PFNZERO,
+            CategoryMask = PAGE_IS_PFNZERO | required,
             CategoryAnyofMask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
             ReturnMask = PAGE_IS_PRESENT,
         };

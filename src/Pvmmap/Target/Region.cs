@@ -1,6 +1,7 @@
 using System.Numerics;
 using System.Runtime.InteropServices;
 using System.Text;
+using Pvmmap.Holder;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
 using Pvmmap.Remote;
@@ -40,6 +41,9 @@ internal sealed class Region
 
     public PageRange Range => new(Address, Address + source.Length);
 
+    /// <summary>It lies where a program that has just begun has nothing.</summary>
+    public bool IsRemote { get; private init; }
+
     /// <summary>True if it is not at its place yet: <see cref="Commit"/> moves it there.</summary>
     public bool MustMove => Address != final;
 
@@ -47,11 +51,20 @@ internal sealed class Region
     public bool MovesInPieces => MustMove && pieces.Count > 1;
 
     /// <summary>Maps the region, not accessible yet. <paramref name="undo"/> unmaps it if this process dies.</summary>
-    public static Region Map(IProcessCalls target, SourcePlan plan, ulong destination, MmapFlags flags, out int undo)
+    /// <param name="target">Who is to have it.</param>
+    /// <param name="plan">What lies in the source range.</param>
+    /// <param name="destination">Where it is to lie in the end; 0: anywhere.</param>
+    /// <param name="flags">Of these FIXED and FIXED_NOREPLACE.</param>
+    /// <param name="undo">The entry that unmaps it.</param>
+    /// <param name="ahead">
+    /// Huge pages are to be written into it while the target runs: it begins, if it may lie anywhere, at the same distance from a huge page's border as the source range, and remote from
+    /// everything else.
+    /// </param>
+    public static Region Map(IProcessCalls target, SourcePlan plan, ulong destination, MmapFlags flags, out int undo, bool ahead = false)
     {
         bool exact = flags.HasFlag(MmapFlags.FixedNoReplace), replace = !exact && flags.HasFlag(MmapFlags.Fixed);
         uint type = BaseType(plan.Pieces);
-        ulong length = plan.Range.Length, at = destination, alignment = plan.Alignment, start = plan.Range.Start;
+        ulong length = plan.Range.Length, at = destination, alignment = Math.Max(plan.Alignment, ahead ? ControlPage.HugePageBytes : 0), start = plan.Range.Start;
         bool aligned = alignment == PageRange.PageSize, seek = replace || (!aligned && !exact);
         if (!aligned && (exact || replace) && ((destination - start) & (alignment - 1)) != 0)
         {
@@ -61,9 +74,11 @@ internal sealed class Region
         if (exact || seek) type |= Memory.MAP_FIXED_NOREPLACE;
         SyscallResult mapped;
         int attempt = 0;
+        bool remote = false;
         do
         {
-            if (seek) at = FindGap(target.Maps, length, replace ? new PageRange(destination, destination + length) : default, alignment, start);
+            remote = ahead && seek && AddressSpace.TryFindRemoteGap(target.Maps, length, alignment, start, out at);
+            if (seek && !remote) at = FindGap(target.Maps, length, replace ? new PageRange(destination, destination + length) : default, alignment, start);
             mapped = target.InvokeUndoable(SystemCall.SYS_munmap, (long)length, out undo, SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_NONE, type, -1, 0);
         }
         // Another thread of the target was quicker to take the gap.
@@ -77,7 +92,7 @@ internal sealed class Region
             Errno.EPERM => "below vm.mmap_min_addr",
             _ => null,
         });
-        return new Region(plan.Pieces, plan.Range, address, replace ? destination : address);
+        return new Region(plan.Pieces, plan.Range, address, replace ? destination : address) { IsRemote = remote };
     }
 
     private static ulong FindGap(MapsFile maps, ulong length, PageRange apartFrom, ulong alignment, ulong alike)
@@ -274,6 +289,10 @@ internal sealed class Region
 
     /// <summary>What unmaps it in a later visit than that of <see cref="Map"/>, if this process dies.</summary>
     public int AddUndo(IProcessCalls target) => target.AddUndo(SystemCall.SYS_munmap, (long)Address, (long)source.Length);
+
+    /// <summary>Gives the whole of it some advice: <see cref="Memory.MADV_DONTFORK"/> as long as a child of the target would have a part of its content only.</summary>
+    public void Advise(IProcessCalls target, long advice) =>
+        target.Invoke(SystemCall.SYS_madvise, (long)Address, (long)source.Length, advice).OrThrow("make the destination ready", target.Pid, Range, "the target's map count does not allow it");
 
     /// <summary>Takes the region away again.</summary>
     public void Unmap(IProcessCalls target) => target.Invoke(SystemCall.SYS_munmap, (long)Address, (long)source.Length);

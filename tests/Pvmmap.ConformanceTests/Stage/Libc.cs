@@ -35,7 +35,7 @@ internal static class Sys
 {
     public const long
         read = 0, write = 1, close = 3, mmap = 9, mprotect = 10, munmap = 11, pread64 = 17, ioctl = 16, mremap = 25, brk = 12, madvise = 28,
-        shmget = 29, shmat = 30, shmctl = 31, sendto = 44, recvfrom = 45, shutdown = 48, fcntl = 72, flock = 73, getppid = 110, mlock = 149, prctl = 157, munlock = 150, gettid = 186, futex = 202, sched_setaffinity = 203,
+        shmget = 29, shmat = 30, shmctl = 31, sendto = 44, recvfrom = 45, shutdown = 48, fcntl = 72, flock = 73, getppid = 110, mlock = 149, prctl = 157, munlock = 150, mlockall = 151, gettid = 186, futex = 202, sched_setaffinity = 203,
         io_setup = 206, exit_group = 231, tgkill = 234, chroot = 161, mbind = 237, set_mempolicy = 238, kill = 62, chdir = 80, pipe2 = 293, prlimit64 = 302, process_vm_readv = 310,
         process_vm_writev = 311, seccomp = 317, memfd_create = 319, userfaultfd = 323, openat = 257, unlinkat = 263, pkey_mprotect = 329, pkey_alloc = 330, mseal = 462, memfd_secret = 447, dup = 32, dup3 = 292, ptrace = 101, pidfd_open = 434, pidfd_send_signal = 424, pidfd_getfd = 438;
 }

@@ -81,6 +81,16 @@ internal sealed unsafe class Scenario : IDisposable
         Control->BytesTotal = (ulong)Kernel.Source.Length * FakeKernel.PageSize;
     }
 
+    /// <summary>Before the region is registered.</summary>
+    public void FillHugePages()
+    {
+        Service service;
+        Service.Initialize(&service, FakeKernel.EntryPoint, Control);
+        if (MayHaveWorker) Kernel.AllowWorker(&service);
+        HugePageFill.Run(&service, FakeKernel.TargetMemory);
+        FillWorker.End(&service);
+    }
+
     /// <summary>Runs the holder to its end; false when it was killed before.</summary>
     public bool RunHolder()
     {

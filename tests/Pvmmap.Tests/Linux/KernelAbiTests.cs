@@ -25,6 +25,7 @@ public class KernelAbiTests
         "Descriptors",
         "DirectoryBuffer",
         "FillWorker.BytesBetweenLooks",
+        "FillWorker.BatchesPerHugePage",
         "FillWorker.CrowdedBatches",
         "FillWorker.Delay",
         "FillWorker.ProcessorMask",
@@ -68,6 +69,8 @@ public class KernelAbiTests
 
         // Pvmmap.Holder.Freestanding
         "BackgroundFill",
+        "Boot.FillHugePages",
+        "Boot.HugePagesFilled",
         "Boot.ProbeMilliseconds",
         "Boot.NoRoom",
         "Boot.Probed",
