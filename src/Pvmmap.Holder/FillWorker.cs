@@ -5,7 +5,7 @@ namespace Pvmmap.Holder.Freestanding;
 
 /// <summary>
 /// A second thread of the holder: while nobody waits for a page and a processor is free, it delivers the upper half of what is left. It reads the tables and writes nothing
-/// but its own words here, so it rests (<see cref="Pause"/>) before an event is read or a table changes. What it cannot deliver at once it leaves to the loop.
+/// but its own words here (and that the target may not be written to by its number), so it rests (<see cref="Pause"/>) before an event is read or a table changes. What it cannot deliver at once it leaves to the loop.
 /// </summary>
 internal static unsafe class FillWorker
 {

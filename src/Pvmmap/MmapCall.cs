@@ -298,6 +298,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             int undo;
             if (ahead?.Region is null) region = Region.Map(target, plan, destination, flags, out undo);
             else undo = (region = ahead.Confirm()).AddUndo(target);
+            target.Confirm();
             visited = true;
             Step.Reached(CallStep.RegionMapped);
             try
@@ -414,17 +415,22 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     }
 
     // If the way into the target is gone, the target undoes it by itself.
-    private static void TakeBack(IProcessCalls target, Region region, int undo) => Succeeds(() =>
+    private static bool TakeBack(IProcessCalls target, Region region, int undo) => Succeeds(() =>
     {
         region.Unmap(target);
         target.ClearUndo(undo);
     });
 
     // With the region in it, it may have no room any more for what a visit maps. A tracer that was killed is not the one to ask again.
-    private void TakeBackUnvisited(Participant to, Region region)
+    private void TakeBackUnvisited(Participant to, Region region, Func<bool> isStillThere)
     {
+        if (targetPid == Self)
+        {
+            Memory.Unmap(region.Address, region.Range.Length);
+            return;
+        }
         using CallLock? locked = TurnTo(targetPid);
-        for (int attempt = 0; attempt < 2 && !Succeeds(() => StoppedProcess.Unmap(Tracer, to.Pidfd, targetPid, region.Range)); attempt++)
+        for (int attempt = 0; attempt < 2 && !Succeeds(() => StoppedProcess.Unmap(Tracer, to.Pidfd, targetPid, region.Range, isStillThere)); attempt++)
         {
             tracer?.Dispose();
             tracer = null;
@@ -439,7 +445,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             undoing();
             return true;
         }
-        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EAGAIN)
+        catch (PvmmapException)
         {
             return false;
         }
@@ -455,14 +461,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             region.MapPieces(target, objects, piece => PlainCopy.HasChanged(holder, sourcePid, piece));
             notes.AddRange(region.SetPolicies(target));
         }
-        else
+        else if (IsWhole(target, holder))
         {
             region.Advise(target, Memory.MADV_DOFORK);
-            if (IsWhole(target, holder))
-            {
-                holder.Control.MarkComplete(holder.Control.Page.BytesDone);
-                return true;
-            }
+            holder.Control.MarkComplete(holder.Control.Page.BytesDone);
+            return true;
         }
         ulong written = plan.IsAnonymous ? holder.Control.Page.BytesDone : PlainCopy.WriteChanged(holder, sourcePid, plan, target, region);
         if (!plan.AnonymousRuns.Any())
@@ -501,6 +504,12 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             throw new PvmmapException(errno, "guard the destination", targetPid, region.At(run));
         }
         Step.Reached(CallStep.RegionRegistered);
+        if (ahead?.Region is not null)
+        {
+            if (Strays(holder).Any())
+                throw new PvmmapException(Errno.EAGAIN, "fill the destination", targetPid, region.Range, "somebody reads, or locks, the target's memory at the same time");
+            region.Advise(target, Memory.MADV_DOFORK);
+        }
         region.Dress(target);
         Step.Reached(CallStep.RegionDressed);
         if (userfaultfd.Restriction is { } restriction)
@@ -524,22 +533,27 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         if (!flags.HasFlag(MmapFlags.Populate) || sharesSource || copies || !holder.MayServe || to.Status.VmLck != 0 || source.Length < ControlPage.HugePageBytes) return false;
         if (!plan.Pieces.All(piece => piece.IsAnonymous && piece.Protection.HasFlag(Protection.Read | Protection.Write) && (piece.Flags & unfit) == 0)) return false;
         if ((flags & (MmapFlags.Fixed | MmapFlags.FixedNoReplace)) == 0 ? destination != 0 : ((destination - source.Start) & (ControlPage.HugePageBytes - 1)) != 0) return false;
-        return holder.HasHugePages(source);
+        // It gets what can write to all of the target: only if it could have that by itself.
+        return (sourcePid == Self || PtraceAccess.IsAllowed(sourcePid, targetPid)) && holder.HasHugePages(source);
     }
 
     /// <summary>The target runs meanwhile: nobody there knows of the region.</summary>
     private void WriteHugePages(Participant to, SourcePlan plan, MappedObjects objects, HolderProcess holder)
     {
-        ahead = RegionAhead.Open(targetPid);
         try
         {
             Visit(to, everyThread: false, target =>
             {
+                // Of the very address space that the region will be in.
+                ahead = RegionAhead.TryOpen(targetPid);
+                if (ahead is null) return;
                 Region region = Region.Map(target, plan, destination, flags, out int undo, ahead: true);
+                bool takenBack = false;
                 try
                 {
                     // Its pages would be there at once (mlockall(MCL_FUTURE)), before they can be guarded.
-                    if (ProcessStatus.Read(targetPid).VmLck != 0)
+                    takenBack = ProcessStatus.Read(targetPid).VmLck != 0;
+                    if (takenBack)
                     {
                         TakeBack(target, region, undo);
                         return;
@@ -548,17 +562,17 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                     notes.AddRange(region.SetPolicies(target));
                     region.Dress(target);
                     region.Advise(target, Memory.MADV_DONTFORK);
+                    ahead.Region = region;
                     target.ClearUndo(undo);
                     target.Confirm();
                 }
-                catch
+                catch when (!takenBack)
                 {
-                    TakeBack(target, region, undo);
+                    if (TakeBack(target, region, undo)) ahead.Region = null;
                     throw;
                 }
-                ahead.Region = region;
             });
-            if (ahead.Region is { } there) holder.WriteHugePages(ahead.Memory, there.IsRemote ? targetPid : 0, Segments(there, plan, source.Start));
+            if (ahead?.Region is { } there) holder.WriteHugePages(ahead.Memory, there.IsRemote ? targetPid : 0, Segments(there, plan, source.Start));
         }
         catch
         {
@@ -569,7 +583,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
     private void TakeBackAhead(Participant to)
     {
-        if (ahead!.IsThere) TakeBackUnvisited(to, ahead.Region!);
+        if (ahead is { IsThere: true }) TakeBackUnvisited(to, ahead.Region!, () => ahead.IsThere);
     }
 
     /// <summary>
@@ -578,17 +592,21 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     /// </summary>
     private bool IsWhole(IProcessCalls target, HolderProcess holder)
     {
-        if (!holder.HasPages(source)) return true;
-        Region region = ahead!.Region!;
-        foreach (PageRange there in ahead.Present())
-        {
-            foreach (PageRange owed in holder.Pages(new PageRange(source.Start + (there.Start - region.Address), source.Start + (there.End - region.Address))))
-            {
-                PageRange at = region.At(owed);
-                target.Invoke(SystemCall.SYS_madvise, (long)at.Start, (long)at.Length, Memory.MADV_DONTNEED).OrThrow("fill the destination", targetPid, at);
-            }
-        }
+        ref ControlPage page = ref holder.Control.Page;
+        // Both: one that has just been killed has no pages either.
+        if (page.BytesDone == page.BytesTotal && !holder.HasPages(source)) return true;
+        foreach (PageRange stray in Strays(holder))
+            target.Invoke(SystemCall.SYS_madvise, (long)stray.Start, (long)stray.Length, Memory.MADV_DONTNEED_LOCKED).OrThrow("fill the destination", targetPid, stray);
         return false;
+    }
+
+    /// <summary>What the target has of pages that the holder has still.</summary>
+    private IEnumerable<PageRange> Strays(HolderProcess holder)
+    {
+        Region region = ahead!.Region!;
+        return ahead.Present()
+            .SelectMany(there => holder.Pages(new PageRange(source.Start + (there.Start - region.Address), source.Start + (there.End - region.Address))))
+            .Select(region.At);
     }
 
     private ControlSegment[] Segments(Region region, SourcePlan plan, ulong held)
@@ -612,28 +630,34 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             release?.Unmap();
             return;
         }
-        // After execve() the same process is another program: nothing of ours is in it.
-        if (state == DuplicationState.TargetGone || !Maps.Read(targetPid, region.Range).Exists(vma => !vma.IsFileBacked))
+        if (state == DuplicationState.TargetGone || !IsStillThere())
         {
             // Or it took the region away by itself, when it was let go too early.
             if (targetPid != Self) Tracer.Confirm();
-            throw new PvmmapException(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended or called execve during the fill");
+            throw Ended();
         }
         bool visited = false;
         try
         {
             Visit(to, region.MovesInPieces || releases, target =>
             {
+                if (!IsStillThere()) throw Ended();
                 int undo = region.AddUndo(target);
+                target.Confirm();
                 visited = true;
                 Finish(target, undo);
             });
         }
         catch when (!visited)
         {
-            TakeBackUnvisited(to, region);
+            TakeBackUnvisited(to, region, IsStillThere);
             throw;
         }
+
+        // After execve() the same process is another program: nothing of ours is in it.
+        bool IsStillThere() => ahead?.Region is null ? Maps.Read(targetPid, region.Range).Exists(vma => !vma.IsFileBacked) : ahead.IsThere;
+
+        PvmmapException Ended() => new(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended or called execve during the fill");
 
         void Finish(IProcessCalls target, int undo)
         {

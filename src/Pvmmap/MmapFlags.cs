@@ -20,8 +20,8 @@ public enum MmapFlags : ulong
     Lazy = 0x200,
 
     /// <summary>
-    /// Return when every page is in place. Contradicts <see cref="Lazy"/>. A copy keeps transparent huge pages where the destination is 0, or exact and at the same distance from a
-    /// multiple of their size (2 MiB) as the source; otherwise see <see cref="Duplication.UseHugePages"/>.
+    /// Return when every page is in place. Contradicts <see cref="Lazy"/>. A copy mostly keeps transparent huge pages where the destination is 0, or exact and at the same
+    /// distance from a multiple of their size (2 MiB) as the source; docs/limits.md says when not. Otherwise see <see cref="Duplication.UseHugePages"/>.
     /// </summary>
     Populate = 0x400,
 }

@@ -5,6 +5,7 @@ namespace Pvmmap.ConformanceTests;
 /// <summary>With POPULATE, what the source has in transparent huge pages is in huge pages in the target when the call returns.</summary>
 public sealed class PopulateHugePagesTests(Theatre theatre) : Scene(theatre)
 {
+    private const int Nobody = 65534;
     private const ulong Length = 32 * MiB, Huge = 2 * MiB, Much = 512 * MiB;
 
     public static TheoryData<Way, MmapFlags> WaysAndPlaces => new MatrixTheoryData<Way, MmapFlags>(
@@ -83,18 +84,41 @@ public sealed class PopulateHugePagesTests(Theatre theatre) : Scene(theatre)
         target.AssertContent(place, Length - Huge, 1);
     }
 
-    /// <summary>The holder is whom the source was, and may not write to the target by itself; the caller may.</summary>
+    /// <summary>The holder is whom the source was, and gets nothing with which it could write to all of a target that the source may not write to: small pages then.</summary>
     [Fact]
-    public void Out_of_a_source_without_rights_over_the_target()
+    public void Not_out_of_a_source_without_rights_over_the_target()
     {
         Machine.RequireRoot();
-        const int nobody = 65534;
-        Puppet source = NewPuppetOf(nobody), target = NewPuppet();
+        Puppet source = NewPuppetOf(Nobody), target = NewPuppet();
         ulong at = MapHuge(source, Length);
         source.Fill(at, Length, 1);
         MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Populate);
-        Assert.Equal(Length, InHugePages(target, result.Address));
+        Assert.Equal(0UL, InHugePages(target, result.Address));
         target.AssertContent(result.Address, Length, 1);
+        // The other way round it may.
+        ulong back = MapHuge(target, Length);
+        target.Fill(back, Length, 2);
+        MmapResult other = Call(target, source, back, Length, flags: MmapFlags.Populate);
+        Assert.Equal(Length, InHugePages(source, other.Address));
+        source.AssertContent(other.Address, Length, 2);
+    }
+
+    /// <summary>The caller, which is the target, goes on: it is not stopped to take the region away again.</summary>
+    [Fact]
+    public void The_holder_of_a_pull_is_killed()
+    {
+        Puppet source = NewPuppet(), target = NewPuppet().LoadLibrary();
+        ulong at = MapHuge(source, Much), place = MapHuge(target, MiB), idle = Resident(target);
+        source.Fill(at, Much, 1);
+        target.Fill(place, MiB, 2);
+        target.Post($"call {source.Pid} {at} {Much} {0} {(ulong)MmapFlags.Populate}");
+        Eventually.Holds(() => Resident(target) > idle + Much / 8, "pages are being written");
+        Libc.Kill(Named("pvmmap-holder"), Libc.SIGKILL);
+        string[] answer = target.Answer();
+        Assert.Contains(((int)Errno.EAGAIN).ToString(System.Globalization.CultureInfo.InvariantCulture), answer);
+        target.AssertContent(place, MiB, 2);
+        source.AssertContent(at, Much, 1);
+        Assert.True(Resident(target) < idle + Much / 8, "the region is gone");
     }
 
     /// <summary>Its kernel would have made every page of the region present at once.</summary>

@@ -303,19 +303,29 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <summary>Whether there are transparent huge pages in what it holds. False where the kernel does not tell (PAGEMAP_SCAN, Linux 6.7).</summary>
     public bool HasHugePages(PageRange range)
     {
-        using FileDescriptor pagemap = Files.Open($"/proc/{Pid}/pagemap", Files.O_RDONLY);
+        using FileDescriptor pagemap = OpenPagemap();
         return PagemapScan.AnyHuge(pagemap, range).Raw > 0;
     }
 
     /// <summary>Whether anything is left in what it holds.</summary>
     public bool HasPages(PageRange range)
     {
-        using FileDescriptor pagemap = Files.Open($"/proc/{Pid}/pagemap", Files.O_RDONLY);
+        using FileDescriptor pagemap = OpenPagemap();
         return PagemapScan.AnyPopulated(pagemap, range).Raw != 0;
     }
 
     /// <summary>What is left.</summary>
-    public List<PageRange> Pages(PageRange range) => PagemapScan.Populated(Pid, range, PagemapScan.PAGE_IS_PFNZERO);
+    public List<PageRange> Pages(PageRange range)
+    {
+        using FileDescriptor pagemap = OpenPagemap();
+        return PagemapScan.Populated(pagemap, Pid, range, PagemapScan.PAGE_IS_PFNZERO);
+    }
+
+    private FileDescriptor OpenPagemap()
+    {
+        SyscallResult opened = Files.TryOpen($"/proc/{Pid}/pagemap", Files.O_RDONLY);
+        return opened.Failed ? throw new PvmmapException(Errno.EAGAIN, "fill the destination", Pid, hint: "the holder was killed before every page was in place") : new FileDescriptor(opened.Value);
+    }
 
     /// <summary>Has the holder write its huge pages into the region, which nobody guards yet. What it could not write it still has.</summary>
     /// <param name="targetMemory">The target's mem, open for writing.</param>

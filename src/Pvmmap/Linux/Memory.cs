@@ -35,6 +35,7 @@ internal static unsafe class Memory
     public const int MADV_DONTDUMP = 16;
     public const int MADV_WIPEONFORK = 18;
     public const int MADV_KEEPONFORK = 19;
+    public const int MADV_DONTNEED_LOCKED = 24;
     public const int MADV_COLLAPSE = 25;
     public const int MADV_GUARD_INSTALL = 102;
 

@@ -46,10 +46,9 @@ internal static unsafe class PagemapScan
         Populated(pagemap, range, filesToo ? PAGE_IS_PFNZERO : PAGE_IS_PFNZERO | PAGE_IS_FILE, found);
 
     /// <summary>The parts of a range of a process whose pages are present or swapped, and in none of the categories <paramref name="unwanted"/>.</summary>
-    public static List<PageRange> Populated(int pid, PageRange range, ulong unwanted)
+    public static List<PageRange> Populated(FileDescriptor pagemap, int pid, PageRange range, ulong unwanted)
     {
         List<PageRange> found = [];
-        using FileDescriptor pagemap = Files.Open($"/proc/{pid}/pagemap", Files.O_RDONLY);
         Populated(pagemap, range, unwanted, found).OrThrow("read pagemap", pid, range);
         return found;
     }

@@ -40,14 +40,16 @@ internal static class AddressSpace
     /// The same at a place where no program has anything that has just begun, and none is likely to map anything: far from the top, where mmap(2) chooses, and from the bottom.
     /// False if there is something all the same, and where the address space is too small for that.
     /// </summary>
-    public static bool TryFindRemoteGap(MapsFile maps, ulong length, ulong alignment, ulong alike, out ulong at)
+    public static bool TryFindRemoteGap(MapsFile maps, ulong length, PageRange avoid, ulong alignment, ulong alike, out ulong at)
     {
-        // From a quarter to five eighths: position-independent programs begin at two thirds, sanitizers have their shadows in the lowest eighth, and runtimes their heaps.
-        ulong unit = Processor.AddressSpaceEnd / 8, floor = 2 * unit, room = 3 * unit;
+        // From a half to five eighths: position-independent programs begin at two thirds, runtimes have their heaps and AddressSanitizer its shadow at the bottom, and what
+        // MemorySanitizer has there cannot be accessed (compiler-rt, msan.h).
+        ulong unit = Processor.AddressSpaceEnd / 8, floor = 4 * unit, room = unit;
         at = 0;
         if (room < WideGap || length + alignment + (2 * Margin) > room) return false;
         ulong start = (floor + (ulong)Random.Shared.NextInt64((long)(room - length - alignment - Margin))) & ~(alignment - 1);
         at = start + (alike & (alignment - 1));
+        if (avoid.Overlaps(new PageRange(at, at + length))) return false;
         return maps.FindRangeFrom(at - Margin) is not { } next || next.Start >= at + length + Margin;
     }
 

@@ -54,14 +54,35 @@ internal sealed record PtraceAccess(
     }
 
     /// <exception cref="PvmmapException">ESRCH, EPERM.</exception>
-    public static PtraceAccess Read(int pid)
+    public static PtraceAccess Read(int pid) => Read(Environment.ProcessId, pid);
+
+    /// <summary>
+    /// Whether one process, neither of them this one, could trace another by who they are: the kernel cannot be asked. Yama is left out, for it only asks whether they are related.
+    /// False too when one of them has ended.
+    /// </summary>
+    public static bool IsAllowed(int caller, int pid)
+    {
+        PtraceAccess access;
+        try
+        {
+            access = Read(caller, pid);
+        }
+        catch (PvmmapException e) when (e.Errno is Errno.ESRCH or Errno.EPERM)
+        {
+            return false;
+        }
+        return access.CallerUserNamespace is not null
+            && (access.IsCapable || (access.IdsMatch && access.Dumpable && (access.Target.CapPrm & ~access.Caller.CapEff) == 0 && access.CallerUserNamespace == access.TargetUserNamespace));
+    }
+
+    private static PtraceAccess Read(int caller, int pid)
     {
         ProcessStatus target = ProcessStatus.Read(pid);
         // The folder itself always shows the effective user; the files in it belong to root if the process is not dumpable (proc(5)).
         (uint, uint)? owner = Files.TryOwner(string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/stat"));
         bool dumpable = owner is null || owner == (target.EffectiveUid, target.EffectiveGid);
         return new PtraceAccess(
-            ProcessStatus.Read(Environment.ProcessId), target, ProcessPlace.Read(Environment.ProcessId).User, ProcessPlace.Read(pid).User, dumpable, Yama.Scope);
+            ProcessStatus.Read(caller), target, ProcessPlace.Read(caller).User, ProcessPlace.Read(pid).User, dumpable, Yama.Scope);
     }
 
     /// <summary>True if the caller is known to have CAP_SYS_PTRACE in the user namespace of the target.</summary>

@@ -88,11 +88,11 @@ internal sealed class StoppedProcess : IProcessCalls
         });
     }
 
-    /// <summary>Unmaps a range in a process that may have no room for the trampoline.</summary>
-    public static void Unmap(TracerProcess tracer, FileDescriptor pidfd, int pid, PageRange range)
+    /// <summary>Unmaps a range in a process that may have no room for the trampoline, if what is to be unmapped is still there when it stands still.</summary>
+    public static void Unmap(TracerProcess tracer, FileDescriptor pidfd, int pid, PageRange range, Func<bool> isStillThere)
     {
         using StoppedProcess stopped = Hold(tracer, pidfd, pid, everyThread: false, (process, extendedState, length) => process.PushSignalFrame(extendedState, length));
-        stopped.Borrowed(stopped.signalFrame?.Stack, SystemCall.SYS_munmap, (long)range.Start, (long)range.Length);
+        if (isStillThere()) stopped.Borrowed(stopped.signalFrame?.Stack, SystemCall.SYS_munmap, (long)range.Start, (long)range.Length);
     }
 
     private static StoppedProcess Hold(TracerProcess tracer, FileDescriptor pidfd, int pid, bool everyThread, Action<StoppedProcess, byte[], int> prepare)

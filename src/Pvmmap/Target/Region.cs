@@ -77,7 +77,7 @@ internal sealed class Region
         bool remote = false;
         do
         {
-            remote = ahead && seek && AddressSpace.TryFindRemoteGap(target.Maps, length, alignment, start, out at);
+            remote = ahead && seek && AddressSpace.TryFindRemoteGap(target.Maps, length, replace ? new PageRange(destination, destination + length) : default, alignment, start, out at);
             if (seek && !remote) at = FindGap(target.Maps, length, replace ? new PageRange(destination, destination + length) : default, alignment, start);
             mapped = target.InvokeUndoable(SystemCall.SYS_munmap, (long)length, out undo, SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_NONE, type, -1, 0);
         }

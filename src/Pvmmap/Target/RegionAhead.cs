@@ -33,14 +33,23 @@ internal sealed class RegionAhead : IDisposable
         }
     }
 
-    public static RegionAhead Open(int pid) => new(Files.Open($"/proc/{pid}/mem", Files.O_RDWR), pid);
+    /// <summary>Null where its memory may not be written in that way: /proc is read-only, a security module forbids it.</summary>
+    public static RegionAhead? TryOpen(int pid)
+    {
+        SyscallResult opened = Files.TryOpen($"/proc/{pid}/mem", Files.O_RDWR);
+        return opened.Failed ? null : new RegionAhead(new FileDescriptor(opened.Value), pid);
+    }
 
     /// <summary>ESRCH if it is not there any more.</summary>
     public Region Confirm() =>
         IsThere ? Region! : throw new PvmmapException(Errno.ESRCH, "fill the destination", pid, Region?.Range, "the target ended or called execve during the fill");
 
     /// <summary>Where pages are in it, the zero page too.</summary>
-    public List<PageRange> Present() => PagemapScan.Populated(pid, Region!.Range, unwanted: 0);
+    public List<PageRange> Present()
+    {
+        using FileDescriptor pagemap = Files.Open($"/proc/{pid}/pagemap", Files.O_RDONLY);
+        return PagemapScan.Populated(pagemap, pid, Region!.Range, unwanted: 0);
+    }
 
     public void Dispose() => Memory.Dispose();
 }
