@@ -296,9 +296,15 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         {
             using SourceRelease? within = ReleaseWithin(target);
             int undo;
-            if (ahead?.Region is null) region = Region.Map(target, plan, destination, flags, out undo);
-            else undo = (region = ahead.Confirm()).AddUndo(target);
-            target.Confirm();
+            if (ahead?.Region is null)
+            {
+                region = Region.Map(target, plan, destination, flags, out undo);
+            }
+            else
+            {
+                undo = (region = ahead.Confirm()).AddUndo(target);
+                target.Confirm();
+            }
             visited = true;
             Step.Reached(CallStep.RegionMapped);
             try
