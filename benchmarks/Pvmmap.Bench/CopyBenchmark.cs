@@ -91,13 +91,13 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
                 FigureUnit.Times, AtMost: TimesFork)),
             new($"(call of {BareCall} - 1 ms) / its fork(), {data.Name}", (times.MedianOrNull(BareCall, Call) - Millisecond) / times.MedianOrNull(BareFork, Call), FigureUnit.Times),
             new($"call of push / of {BareCall}, {data.Name}", times.Median(Push, Call) / times.MedianOrNull(BareCall, Call), FigureUnit.Times),
-            data.Kind == PageKind.Small
-                ? new($"rate of the fill / of process_vm_writev(), {data.Name}", times.Median(Write, Call) / times.Median(Third, Filling), FigureUnit.Times,
-                    AtLeast: TimesSmallPages)
-                : new($"rate of the fill, huge pages kept (PVMMAP_POPULATE), / of process_vm_writev() into huge pages, {data.Name}",
-                    times.Median(Write, Call) / (times.Median(Populated, Call) - times.Median(Third, Call)), FigureUnit.Times, AtLeast: TimesHugePages),
-            .. data.Kind == PageKind.Small ? (IEnumerable<Finding>)[] :
+            .. data.Kind == PageKind.Small ? (IEnumerable<Finding>)
             [
+                new($"rate of the fill / of process_vm_writev(), {data.Name}", times.Median(Write, Call) / times.Median(Third, Filling), FigureUnit.Times, AtLeast: TimesSmallPages),
+            ] :
+            [
+                new($"rate of the fill, huge pages kept (PVMMAP_POPULATE), / of process_vm_writev() into huge pages, {data.Name}",
+                    times.Median(Write, Call) / (times.Median(Populated, Call) - times.Median(Third, Call)), FigureUnit.Times, AtLeast: TimesHugePages),
                 new($"call of process_vm_writev() into huge pages / of third party with PVMMAP_POPULATE, {data.Name}", times.Median(Write, Call) / times.Median(Populated, Call), FigureUnit.Times),
                 new($"rate of the fill and of UseHugePages() behind it / of process_vm_writev() into huge pages, {data.Name}",
                     times.Median(Write, Call) / times.Median(Third, HugeFilling), FigureUnit.Times),

@@ -5,7 +5,8 @@ namespace Pvmmap.Holder.Freestanding;
 
 /// <summary>
 /// A second thread of the holder: while nobody waits for a page and a processor is free, it delivers the upper half of what is left. It reads the tables and writes nothing
-/// but its own words here (and that the target may not be written to by its number), so it rests (<see cref="Pause"/>) before an event is read or a table changes. What it cannot deliver at once it leaves to the loop.
+/// but its own words here (and that the target may not be written to by its number), so it rests (<see cref="Pause"/>) before an event is read or a table changes. What it
+/// cannot deliver at once it leaves to the loop.
 /// </summary>
 internal static unsafe class FillWorker
 {
@@ -179,14 +180,14 @@ internal static unsafe class FillWorker
     public static void End(Service* service)
     {
         WorkerState* worker = &service->Worker;
-        if (!worker->Exists)
+        if (worker->Tid == 0)
             return;
         Pause(service);
         worker->Leaves = true;
         Command(service, works: false);
         while (Published.Read(&worker->Lives) != 0)
             Kernel.WaitWhile(service->Call, &worker->Lives, 1);
-        worker->Exists = false;
+        worker->Tid = 0;
     }
 
     private static void Command(Service* service, bool works)
@@ -218,7 +219,7 @@ internal static unsafe class FillWorker
     private static bool Exists(Service* service)
     {
         WorkerState* worker = &service->Worker;
-        if (worker->Exists)
+        if (worker->Tid != 0)
             return true;
         const long flags = Kernel.CLONE_VM | CLONE_FS | Kernel.CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | Kernel.CLONE_UNTRACED;
         worker->Lives = 1;
@@ -226,13 +227,13 @@ internal static unsafe class FillWorker
         {
             var clone = (delegate*<long, ulong, ulong, ulong, long>)worker->CloneCall;
             delegate*<Service*, void> main = &Run;
-            worker->Tid = (int)clone(flags, worker->StackTop, (ulong)main, (ulong)service);
-            worker->Exists = worker->Tid > 0;
+            long thread = clone(flags, worker->StackTop, (ulong)main, (ulong)service);
+            worker->Tid = thread > 0 ? (int)thread : 0;
         }
         // Not asked for with every batch.
-        if (!worker->Exists)
+        if (worker->Tid == 0)
             worker->StackTop = 0;
-        return worker->Exists;
+        return worker->Tid != 0;
     }
 
     // EINVAL: more than the mask has room for.
@@ -359,7 +360,7 @@ internal struct WorkerState
     public ulong Grain;
 
     // Of the loop.
-    public bool Exists;
+    /// <summary>0: there is no thread.</summary>
     public int Tid;
     /// <summary>The thread has a part of the range, or has had it and nobody has looked since.</summary>
     public bool IsOut;

@@ -59,34 +59,25 @@ internal static unsafe class Pagemap
     /// </summary>
     public static long Next(Service* service, ulong start, ulong end, ulong maximum, bool swapped, PopulatedRun* run)
     {
-        Region region;
-        region.Start = 0;
-        region.End = 0;
-        region.Categories = 0;
-        long found = Scan(service, start, end, maximum / Kernel.PageSize, swapped, 0, &region, 1, out _);
-        if (found < 0)
-            return NextByEntries(service->Call, start, end, maximum, swapped, run);
-        Read(&region, run);
-        return found;
+        long found = First(service, start, end, maximum, swapped, 0, run);
+        return found < 0 ? NextByEntries(service->Call, start, end, maximum, swapped, run) : found;
     }
 
     /// <summary>The same for transparent huge pages, present; a negated errno before Linux 6.7, which does not tell of them.</summary>
-    public static long NextHuge(Service* service, ulong start, ulong end, ulong maximum, PopulatedRun* run)
+    public static long NextHuge(Service* service, ulong start, ulong end, ulong maximum, PopulatedRun* run) =>
+        First(service, start, end, maximum, false, PAGE_IS_HUGE, run);
+
+    private static long First(Service* service, ulong start, ulong end, ulong maximum, bool swapped, ulong required, PopulatedRun* run)
     {
         Region region;
         region.Start = 0;
         region.End = 0;
         region.Categories = 0;
-        long found = Scan(service, start, end, maximum / Kernel.PageSize, false, PAGE_IS_HUGE, &region, 1, out _);
-        Read(&region, run);
+        long found = Scan(service, start, end, maximum / Kernel.PageSize, swapped, required, &region, 1, out _);
+        run->Start = region.Start;
+        run->End = region.End;
+        run->Huge = (region.Categories & PAGE_IS_HUGE) != 0;
         return found;
-    }
-
-    private static void Read(Region* region, PopulatedRun* run)
-    {
-        run->Start = region->Start;
-        run->End = region->End;
-        run->Huge = (region->Categories & PAGE_IS_HUGE) != 0;
     }
 
     /// <summary>Populated bytes in the range, present or swapped.</summary>

@@ -554,16 +554,14 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 ahead = RegionAhead.TryOpen(targetPid);
                 if (ahead is null) return;
                 Region region = Region.Map(target, plan, destination, flags, out int undo, ahead: true);
-                bool takenBack = false;
+                // Its pages would be there at once (mlockall(MCL_FUTURE)), before they can be guarded.
+                if (ProcessStatus.Read(targetPid).VmLck != 0)
+                {
+                    TakeBack(target, region, undo);
+                    return;
+                }
                 try
                 {
-                    // Its pages would be there at once (mlockall(MCL_FUTURE)), before they can be guarded.
-                    takenBack = ProcessStatus.Read(targetPid).VmLck != 0;
-                    if (takenBack)
-                    {
-                        TakeBack(target, region, undo);
-                        return;
-                    }
                     region.MapPieces(target, objects, piece => false);
                     notes.AddRange(region.SetPolicies(target));
                     region.Dress(target);
@@ -572,7 +570,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                     target.ClearUndo(undo);
                     target.Confirm();
                 }
-                catch when (!takenBack)
+                catch
                 {
                     if (TakeBack(target, region, undo)) ahead.Region = null;
                     throw;
@@ -640,14 +638,14 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         {
             // Or it took the region away by itself, when it was let go too early.
             if (targetPid != Self) Tracer.Confirm();
-            throw Ended();
+            throw region.Gone(targetPid);
         }
         bool visited = false;
         try
         {
             Visit(to, region.MovesInPieces || releases, target =>
             {
-                if (!IsStillThere()) throw Ended();
+                if (!IsStillThere()) throw region.Gone(targetPid);
                 int undo = region.AddUndo(target);
                 target.Confirm();
                 visited = true;
@@ -662,8 +660,6 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
         // After execve() the same process is another program: nothing of ours is in it.
         bool IsStillThere() => ahead?.Region is null ? Maps.Read(targetPid, region.Range).Exists(vma => !vma.IsFileBacked) : ahead.IsThere;
-
-        PvmmapException Ended() => new(Errno.ESRCH, "fill the destination", targetPid, region.Range, "the target ended or called execve during the fill");
 
         void Finish(IProcessCalls target, int undo)
         {

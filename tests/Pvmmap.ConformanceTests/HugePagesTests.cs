@@ -69,8 +69,7 @@ public sealed class HugePagesTests(Theatre theatre) : Scene(theatre)
 
     private static CancellationToken Unhurried => TestContext.Current.CancellationToken;
 
-    private static ulong InHugePages(Puppet process, ulong address) =>
-        Smaps.Within(process.Pid, address, Length).Aggregate(0UL, (sum, vma) => sum + vma.Figures["AnonHugePages"]);
+    private static ulong InHugePages(Puppet process, ulong address) => Smaps.InHugePages(process.Pid, address, Length);
 
     private sealed class Progress(List<ulong> seen) : IProgress<ulong>
     {

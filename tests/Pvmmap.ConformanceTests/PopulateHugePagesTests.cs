@@ -64,7 +64,7 @@ public sealed class PopulateHugePagesTests(Theatre theatre) : Scene(theatre)
         target.AssertContent(to + 6 * Huge, 2 * Huge, 1, 6 * Huge / Page);
         target.AssertContent(to + 8 * Huge + 16 * Page, Huge - 16 * Page, 1, 8 * Huge / Page + 16);
         target.AssertContent(to + 12 * Huge, 2 * Huge, 1, 12 * Huge / Page);
-        Assert.Equal(6 * Huge, Smaps.Within(target.Pid, to + cut, length).Aggregate(0UL, (sum, vma) => sum + vma.Figures["AnonHugePages"]));
+        Assert.Equal(6 * Huge, Smaps.InHugePages(target.Pid, to + cut, length));
         Assert.InRange(Smaps.Resident(target.Pid, to + cut, length), populated - 2 * cut, populated);
         AssertAllZero(target, to + 5 * Huge, Huge);
         AssertAllZero(target, to + 8 * Huge, 16 * Page);
@@ -249,6 +249,5 @@ public sealed class PopulateHugePagesTests(Theatre theatre) : Scene(theatre)
 
     private static ulong Resident(Puppet process) => ProcessStatus.Figure(process.Pid, "RssAnon");
 
-    private static ulong InHugePages(AddressSpace process, ulong address) =>
-        Smaps.Within(process.Pid, address, Length).Aggregate(0UL, (sum, vma) => sum + vma.Figures["AnonHugePages"]);
+    private static ulong InHugePages(AddressSpace process, ulong address) => Smaps.InHugePages(process.Pid, address, Length);
 }

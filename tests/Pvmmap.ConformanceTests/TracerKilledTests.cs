@@ -105,7 +105,7 @@ public sealed class TracerKilledTests(Theatre theatre) : Scene(theatre)
         Leftovers.AssertNone(Theatre, [], 6);
     }
 
-    private static ulong Mapped(Puppet puppet) => Smaps.ReadMaps(puppet.Pid).Aggregate(0UL, (sum, vma) => sum + vma.Range.Length);
+    private static ulong Mapped(Puppet puppet) => ProcessStatus.Figure(puppet.Pid, "VmSize");
 
     // The files that the control page and the places kept are made of.
     private static int Ours(Puppet puppet) => Smaps.ReadMaps(puppet.Pid).Count(vma => vma.Name.StartsWith("/memfd:pvmmap", StringComparison.Ordinal));

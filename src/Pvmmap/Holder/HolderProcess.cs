@@ -324,8 +324,10 @@ internal sealed unsafe class HolderProcess : IDisposable
     private FileDescriptor OpenPagemap()
     {
         SyscallResult opened = Files.TryOpen($"/proc/{Pid}/pagemap", Files.O_RDONLY);
-        return opened.Failed ? throw new PvmmapException(Errno.EAGAIN, "fill the destination", Pid, hint: "the holder was killed before every page was in place") : new FileDescriptor(opened.Value);
+        return opened.Failed ? throw Killed() : new FileDescriptor(opened.Value);
     }
+
+    private PvmmapException Killed() => new(Errno.EAGAIN, "fill the destination", Pid, hint: "the holder was killed before every page was in place");
 
     /// <summary>Has the holder write its huge pages into the region, which nobody guards yet. What it could not write it still has.</summary>
     /// <param name="targetMemory">The target's mem, open for writing.</param>
@@ -342,7 +344,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         {
         }
         if (Poll.Readable(socket!, DeparturePatience) && UnixSocket.Receive(socket!) == HugePagesFilled) return;
-        throw new PvmmapException(Errno.EAGAIN, "fill the destination", Pid, hint: "the holder was killed before every page was in place");
+        throw Killed();
     }
 
     /// <summary>Gives the holder the target's userfaultfd; when this returns, holder and guardian stand and faults are served.</summary>

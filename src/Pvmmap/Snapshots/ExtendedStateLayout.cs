@@ -30,8 +30,8 @@ internal static class ExtendedStateLayout
     private static readonly Lazy<Component[]> s_here = new(Read);
 
     /// <summary>
-    /// The area with each part where Intel has it, and without those of which that is not known (AMX) if the thread does not use them: gdb before 15 does not
-    /// expect what is longer. The area itself if that is how it is, or if such a part is in use.
+    /// The area with each part where Intel has it, and without those of which that is not known (AMX) if the thread does not use them: gdb 13 warns of
+    /// what is longer. The area itself if that is how it is, or if such a part is in use.
     /// </summary>
     public static ReadOnlySpan<byte> AsInIntels(ReadOnlySpan<byte> area) => AsInIntels(area, s_here.Value);
 

@@ -75,10 +75,11 @@ internal sealed class Region
         SyscallResult mapped;
         int attempt = 0;
         bool remote = false;
+        PageRange replaced = replace ? new PageRange(destination, destination + length) : default;
         do
         {
-            remote = ahead && seek && AddressSpace.TryFindRemoteGap(target.Maps, length, replace ? new PageRange(destination, destination + length) : default, alignment, start, out at);
-            if (seek && !remote) at = FindGap(target.Maps, length, replace ? new PageRange(destination, destination + length) : default, alignment, start);
+            remote = ahead && seek && AddressSpace.TryFindRemoteGap(target.Maps, length, replaced, alignment, start, out at);
+            if (seek && !remote) at = FindGap(target.Maps, length, replaced, alignment, start);
             mapped = target.InvokeUndoable(SystemCall.SYS_munmap, (long)length, out undo, SystemCall.SYS_mmap, (long)at, (long)length, Memory.PROT_NONE, type, -1, 0);
         }
         // Another thread of the target was quicker to take the gap.
@@ -293,6 +294,9 @@ internal sealed class Region
     /// <summary>Gives the whole of it some advice: <see cref="Memory.MADV_DONTFORK"/> as long as a child of the target would have a part of its content only.</summary>
     public void Advise(IProcessCalls target, long advice) =>
         target.Invoke(SystemCall.SYS_madvise, (long)Address, (long)source.Length, advice).OrThrow("make the destination ready", target.Pid, Range, "the target's map count does not allow it");
+
+    /// <summary>ESRCH: there is no such region any more, nor the program that had it.</summary>
+    public PvmmapException Gone(int targetPid) => new(Errno.ESRCH, "fill the destination", targetPid, Range, "the target ended or called execve during the fill");
 
     /// <summary>Takes the region away again.</summary>
     public void Unmap(IProcessCalls target) => target.Invoke(SystemCall.SYS_munmap, (long)Address, (long)source.Length);

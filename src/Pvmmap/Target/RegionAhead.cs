@@ -41,18 +41,16 @@ internal sealed class RegionAhead : IDisposable
     }
 
     /// <summary>ESRCH if it is not there any more.</summary>
-    public Region Confirm() => IsThere ? Region! : throw Ended();
+    public Region Confirm() => IsThere ? Region! : throw Region!.Gone(pid);
 
     /// <summary>Where pages are in it, the zero page too.</summary>
     public List<PageRange> Present()
     {
         SyscallResult opened = Files.TryOpen($"/proc/{pid}/pagemap", Files.O_RDONLY);
-        if (opened.Failed) throw Ended();
+        if (opened.Failed) throw Region!.Gone(pid);
         using FileDescriptor pagemap = new(opened.Value);
         return PagemapScan.Populated(pagemap, pid, Region!.Range, unwanted: 0);
     }
-
-    private PvmmapException Ended() => new(Errno.ESRCH, "fill the destination", pid, Region?.Range, "the target ended or called execve during the fill");
 
     public void Dispose() => Memory.Dispose();
 }

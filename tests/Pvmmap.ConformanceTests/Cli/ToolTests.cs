@@ -83,7 +83,7 @@ public sealed class ToolTests(Theatre theatre) : Scene(theatre)
         source.Fill(at, Length, 1);
         JsonElement report = Tool.Json($"{mode} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --at 0x{place:x} --fixed --huge-pages --json");
         Assert.Equal(16 * MiB, report.GetProperty("huge_page_bytes").GetUInt64());
-        Assert.Equal(16 * MiB, Smaps.Within(target.Pid, place, 16 * MiB).Aggregate(0UL, (sum, vma) => sum + vma.Figures["AnonHugePages"]));
+        Assert.Equal(16 * MiB, Smaps.InHugePages(target.Pid, place, 16 * MiB));
         target.AssertContent(place, 16 * MiB, 1);
         Assert.Equal(2, Tool.Run($"{mode} --from {source.Pid} --to {target.Pid} --range 0x{at:x}+16M --huge-pages --lazy").Code);
     }

@@ -49,6 +49,9 @@ internal static class Smaps
     /// <summary>Bytes of the range that are swapped out.</summary>
     public static ulong Swapped(int pid, ulong address, ulong length) => Pages(pid, address, length, bit: 62);
 
+    /// <summary>Bytes of the VMAs in the range that are in transparent huge pages.</summary>
+    public static ulong InHugePages(int pid, ulong address, ulong length) => Within(pid, address, length).Aggregate(0UL, (sum, vma) => sum + vma.Figures["AnonHugePages"]);
+
     private static ulong Pages(int pid, ulong address, ulong length, int bit)
     {
         byte[] entries = new byte[length / PageRange.PageSize * 8];

@@ -53,10 +53,4 @@ internal sealed unsafe partial class FakeKernel
         }
         return end == 0 ? InputOutputError : (long)end;
     }
-
-    private long CloseMemory(int file)
-    {
-        if (file == TargetMemory) IsTargetMemoryClosed = true;
-        return CloseDescriptor(file);
-    }
 }

@@ -147,7 +147,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
         SystemCalls.madvise => Advise((ulong)a1, (ulong)a2, a3),
         SystemCalls.ppoll => PollAll((PollDescriptor*)a1, a2, (long*)a3),
         SystemCalls.clock_gettime => GetTime((long*)a2),
-        SystemCalls.close => CloseMemory((int)a1),
+        SystemCalls.close => CloseDescriptor((int)a1),
         SystemCalls.exit_group => throw new ProcessExit((int)a1),
         SystemCalls.fcntl or SystemCalls.sched_yield => 0,
         SystemCalls.mremap => Remap((ulong)a1, (ulong)a2, (ulong)a3, a4, (ulong)a5),
@@ -177,6 +177,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     {
         if (Descriptors.Remove(file, out FakeTarget? target)) target.Released = true;
         else if (file == HolderFds.Socket) isSocketClosed = true;
+        else if (file == TargetMemory) IsTargetMemoryClosed = true;
         return 0;
     }
 
