@@ -462,6 +462,13 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private bool Furnish(IProcessCalls target, Region region, SourcePlan plan, MappedObjects objects, HolderProcess holder, out bool mayFillLater)
     {
         mayFillLater = !flags.HasFlag(MmapFlags.Populate);
+        ref ControlPage control = ref holder.Control.Page;
+        control.SourcePid = sourcePid;
+        control.TargetPid = targetPid;
+        control.PlacedAt = region.Address;
+        control.DestinationStart = region.Destination;
+        control.Unreadable = plan.IsReadable ? 0u : 1;
+        control.Lazy = flags.HasFlag(MmapFlags.Lazy) ? 1u : 0;
         if (ahead?.Region is null)
         {
             region.MapPieces(target, objects, piece => PlainCopy.HasChanged(holder, sourcePid, piece));
@@ -480,13 +487,6 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             holder.Control.MarkComplete(written);
             return true;
         }
-        ref ControlPage control = ref holder.Control.Page;
-        control.SourcePid = sourcePid;
-        control.TargetPid = targetPid;
-        control.PlacedAt = region.Address;
-        control.DestinationStart = region.Destination;
-        control.Unreadable = plan.IsReadable ? 0u : 1;
-        control.Lazy = flags.HasFlag(MmapFlags.Lazy) ? 1u : 0;
         string? reason = Participant.FilteredSource;
         using TargetUserfaultfd? userfaultfd = holder.MayServe ? TargetUserfaultfd.Create(target, out reason) : null;
         holder.AwaitReady();

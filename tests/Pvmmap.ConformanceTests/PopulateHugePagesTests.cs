@@ -23,6 +23,7 @@ public sealed class PopulateHugePagesTests(Theatre theatre) : Scene(theatre)
         MmapResult result = Call(source, target, at, Length, place, MmapFlags.Populate | placed);
         if (place != 0) Assert.Equal(place, result.Address);
         Assert.Equal(DuplicationState.Complete, result.Duplication.State);
+        Assert.Equal((source.Pid, target.Pid), (result.Duplication.SourcePid, result.Duplication.TargetPid));
         Assert.Equal((0UL, Length), (result.Duplication.BytesToGo, result.Duplication.BytesTotal));
         Assert.Equal(Length, InHugePages(target, result.Address));
         Vma vma = Assert.Single(Smaps.Within(target.Pid, result.Address, Length));
