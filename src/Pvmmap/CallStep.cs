@@ -11,12 +11,10 @@ internal enum CallStep
     SentinelStarted,
     /// <summary>The source's threads stand still; it has nothing of ours in it.</summary>
     SourceStopped,
-    /// <summary>The way back lies on the source's stack; the pages it leads to are not there yet.</summary>
+    /// <summary>The way back lies on the source's stack.</summary>
     SourceWayBackWritten,
     /// <summary>The two pages for our calls are mapped in the source, and empty.</summary>
     SourcePagesMapped,
-    /// <summary>The code is in those pages, and may not be executed yet.</summary>
-    SourceCodeWritten,
     /// <summary>The source can run our calls.</summary>
     SourcePrepared,
     /// <summary>The range has been found free of strange userfaultfds.</summary>
@@ -31,7 +29,7 @@ internal enum CallStep
     SourcePagesUnmapped,
     /// <summary>A copy: the source runs on.</summary>
     SourceReleased,
-    /// <summary>The holder, under the tracer, has a mapping for its code.</summary>
+    /// <summary>The holder, under the tracer, has a mapping for its code; one that has a copy of the source's memory has given up what it does not need, and has its socket.</summary>
     ImageMapped,
     /// <summary>The holder's code and arguments are there, and we have our end of its socket.</summary>
     ImageLoaded,
@@ -51,8 +49,6 @@ internal enum CallStep
     TargetWayBackWritten,
     /// <summary>The two pages for our calls are mapped in the target, and empty.</summary>
     TargetPagesMapped,
-    /// <summary>The code is in those pages, and may not be executed yet.</summary>
-    TargetCodeWritten,
     /// <summary>The target can run our calls.</summary>
     TargetPrepared,
     /// <summary>The region is mapped in the target, without access.</summary>

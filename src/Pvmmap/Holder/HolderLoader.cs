@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
 using Pvmmap.Linux;
 using Pvmmap.Remote;
 
@@ -14,15 +16,20 @@ internal static unsafe class HolderLoader
 {
     public const ulong ArgumentsRoom = 0x400;
 
+    /// <summary>What it is called where it fails.</summary>
+    public const string Doing = "load the holder";
+
     private static uint marks;
+
+    /// <summary>Bytes of code, arguments and stacks: whole pages.</summary>
+    private static ulong RoomBytes => PageAligned((ulong)HolderImage.InThisProcess.Code.Length) + HolderBootArguments.StackBytes;
 
     /// <summary>Maps room for code, arguments and stacks in this process, which is about to be forked.</summary>
     public static PageRange MapHere()
     {
-        ulong bytes = PageAligned((ulong)HolderImage.InThisProcess.Code.Length) + HolderBootArguments.StackBytes;
-        ulong image = (ulong)Memory.Map(0, bytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS)
+        ulong image = (ulong)Memory.Map(0, RoomBytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS)
             .OrThrow("map the holder's memory");
-        return new PageRange(image, image + bytes);
+        return new PageRange(image, image + RoomBytes);
     }
 
     /// <summary>Fills that room.</summary>
@@ -63,33 +70,89 @@ internal static unsafe class HolderLoader
     };
 
     /// <summary>
-    /// Maps the code in the stopped child, gives it a socket and lets it run. Returns our end. The image is the child's own, or lies in the memory
-    /// that it shares with <paramref name="source"/>.
+    /// Lets a child with a memory of its own, which stands still under the tracer on a trampoline of its own, make itself ready for the code: it gives up what it is not
+    /// there for, maps room and makes its sockets. It runs until <see cref="Load"/>.
     /// </summary>
-    public static FileDescriptor Load(RemoteThread child, FileDescriptor pidfd, HolderTask task, StoppedProcess? source, out PageRange where, out ulong mark)
+    /// <param name="child">The child.</param>
+    /// <param name="kept">Its source range; null for one that keeps all that it has.</param>
+    public static void BeginSettling(RemoteThread child, PageRange? kept)
+    {
+        ulong trampoline = TrampolineOf(child);
+        Settling data = Settling.Of(kept, new PageRange(trampoline, trampoline + Trampoline.Length), RoomBytes);
+        Check(Memory.WriteTo(child.Tid, trampoline + Trampoline.SettlingDataOffset, MemoryMarshal.AsBytes(new ReadOnlySpan<Settling>(in data))), child.Tid);
+        Check(child.ContinueWith(child.Saved with { Rip = trampoline + Trampoline.SettlingOffset, OrigRax = ulong.MaxValue }), child.Tid);
+    }
+
+    private static ulong TrampolineOf(RemoteThread child) => child.Instruction - Trampoline.SyscallOffset;
+
+    private static Settling AwaitSettled(RemoteThread child)
+    {
+        int signal = child.AwaitSignal();
+        if (signal == 0) Check(Errno.ESRCH, child.Tid);
+        if (signal != Signals.SIGTRAP)
+            throw new PvmmapException(Errno.EAGAIN, Doing, child.Tid, hint: string.Create(CultureInfo.InvariantCulture, $"it was stopped by signal {signal}"));
+        Settling data = default;
+        Check(Memory.ReadFrom(child.Tid, TrampolineOf(child) + Trampoline.SettlingDataOffset, MemoryMarshal.AsBytes(new Span<Settling>(ref data))), child.Tid);
+        return data;
+    }
+
+    /// <summary>Puts the code into a child that <see cref="BeginSettling"/> has let go, and lets it run there. Returns our end of its socket.</summary>
+    public static FileDescriptor Load(RemoteThread child, FileDescriptor pidfd, HolderTask task)
     {
         HolderImage code = HolderImage.InThisProcess;
-        const string doing = "load the holder";
-        ulong imageBytes = PageAligned((ulong)code.Code.Length) + HolderBootArguments.StackBytes;
-        const long protection = Memory.PROT_READ | Memory.PROT_WRITE, kind = Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS;
-        int undo = 0;
-        // In shared memory the source maps it, so that it is the source's to unmap from the same instant, should this process be killed.
-        SyscallResult mapped = source is null
-            ? child.Invoke(SystemCall.SYS_mmap, 0, (long)imageBytes, protection, kind, -1, 0)
-            : source.InvokeUndoable(SystemCall.SYS_munmap, (long)imageBytes, out undo, SystemCall.SYS_mmap, 0, (long)imageBytes, protection, kind, -1, 0);
-        ulong image = (ulong)mapped.OrThrow(doing, child.Tid);
-        where = new PageRange(image, image + imageBytes);
+        Settling settled = AwaitSettled(child);
+        ulong image = (ulong)new SyscallResult(settled.Room).OrThrow(Doing, child.Tid), arguments = image + RoomBytes - ArgumentsRoom;
+        Step.Reached(CallStep.ImageMapped, child.Tid);
+        Span<int> pair = [settled.TheirSocket, settled.OurSocket];
+        if (settled.Pairing != 0) MakeSockets(child, arguments, new SyscallResult(settled.Pairing), pair);
+        FileDescriptor socket = TakeSocket(child, pidfd, pair, arguments);
+        try
+        {
+            HolderBootArguments boot = BootArguments(code.At(image), image, RoomBytes, task, pair[0]);
+            Check(Memory.WriteTo(child.Tid, image, code.Code, arguments, new ReadOnlySpan<byte>(&boot, sizeof(HolderBootArguments))), child.Tid);
+            Step.Reached(CallStep.ImageLoaded, child.Tid);
+            Check(child.DetachWith(OnCode(child, code.At(image).Boot, arguments) with
+            {
+                // Made executable on the way there.
+                Rip = TrampolineOf(child) + Trampoline.LaunchOffset,
+                Rax = (ulong)SystemCall.SYS_mprotect,
+                Rdi = image,
+                Rsi = PageAligned((ulong)code.Code.Length),
+                Rdx = (ulong)(Memory.PROT_READ | Memory.PROT_EXEC),
+                R12 = arguments,
+                R13 = code.At(image).Boot,
+            }), child.Tid);
+            Step.Reached(CallStep.HolderLaunched, child.Tid);
+            return socket;
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The same for a child that shares the memory of <paramref name="source"/>, which stands still: the image lies there.</summary>
+    public static FileDescriptor LoadShared(RemoteThread child, FileDescriptor pidfd, HolderTask task, StoppedProcess source, out PageRange where, out ulong mark)
+    {
+        HolderImage code = HolderImage.InThisProcess;
+        // The source maps it, so that it is the source's to unmap from the same instant, should this process be killed.
+        SyscallResult mapped = source.InvokeUndoable(SystemCall.SYS_munmap, (long)RoomBytes, out int undo,
+            SystemCall.SYS_mmap, 0, (long)RoomBytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS, -1, 0);
+        ulong image = (ulong)mapped.OrThrow(Doing, child.Tid);
+        where = new PageRange(image, image + RoomBytes);
         mark = 0;
         Step.Reached(CallStep.ImageMapped, child.Tid);
         try
         {
-            FileDescriptor socket = Load(child, pidfd, task, code, image, imageBytes, source, out ulong arguments, out mark);
+            FileDescriptor socket = LoadShared(child, pidfd, task, code, where, source, out ulong arguments, out mark);
             try
             {
                 Step.Reached(CallStep.ImageLoaded, child.Tid);
                 // From here on the child itself takes the image away again.
-                source?.ClearUndo(undo);
-                Launch(child, code.At(image), arguments);
+                source.ClearUndo(undo);
+                Check(child.DetachWith(OnCode(child, code.At(image).Boot, arguments)), child.Tid);
+                Step.Reached(CallStep.HolderLaunched, child.Tid);
                 return socket;
             }
             catch
@@ -100,40 +163,27 @@ internal static unsafe class HolderLoader
         }
         catch
         {
-            source?.Invoke(SystemCall.SYS_munmap, (long)image, (long)imageBytes);
+            source.Invoke(SystemCall.SYS_munmap, (long)image, (long)RoomBytes);
             throw;
         }
     }
 
-    private static FileDescriptor Load(
-        RemoteThread child, FileDescriptor pidfd, HolderTask task, HolderImage code, ulong image, ulong imageBytes, StoppedProcess? source, out ulong arguments, out ulong mark)
+    private static FileDescriptor LoadShared(
+        RemoteThread child, FileDescriptor pidfd, HolderTask task, HolderImage code, PageRange image, StoppedProcess source, out ulong arguments, out ulong mark)
     {
-        const string doing = "load the holder";
-        Check(Memory.WriteTo(child.Tid, image, code.Code));
-        long codeBytes = (long)PageAligned((ulong)code.Code.Length);
-        const long executable = Memory.PROT_READ | Memory.PROT_EXEC;
+        Check(Memory.WriteTo(child.Tid, image.Start, code.Code), child.Tid);
         // By the source itself: it must not stand behind its undoable call any more when the image is the child's.
-        SyscallResult made = source is null
-            ? child.Invoke(SystemCall.SYS_mprotect, (long)image, codeBytes, executable)
-            : source.Invoke(SystemCall.SYS_mprotect, (long)image, codeBytes, executable);
-        made.OrThrow(doing, child.Tid);
+        source.Invoke(SystemCall.SYS_mprotect, (long)image.Start, (long)PageAligned((ulong)code.Code.Length), Memory.PROT_READ | Memory.PROT_EXEC).OrThrow(Doing, child.Tid);
 
-        arguments = image + imageBytes - ArgumentsRoom;
-        SyscallResult paired = MakeSockets(child, arguments);
-        if (paired.Errno == Errno.EMFILE)
-        {
-            MakeRoom(child, default);
-            paired = MakeSockets(child, arguments);
-        }
-        paired.OrThrow(doing, child.Tid, hint: "it has no descriptor left (RLIMIT_NOFILE)");
+        arguments = image.End - ArgumentsRoom;
         Span<int> pair = stackalloc int[2];
-        Check(Memory.ReadFrom(child.Tid, arguments, System.Runtime.InteropServices.MemoryMarshal.AsBytes(pair)));
+        MakeSockets(child, arguments, MakePair(child, arguments), pair);
         FileDescriptor socket = TakeSocket(child, pidfd, pair, arguments);
         try
         {
-            HolderBootArguments boot = BootArguments(code.At(image), image, imageBytes, task, pair[0]);
+            HolderBootArguments boot = BootArguments(code.At(image.Start), image.Start, image.Length, task, pair[0]);
             mark = boot.Mark;
-            Check(Memory.WriteTo(child.Tid, arguments, new ReadOnlySpan<byte>(&boot, sizeof(HolderBootArguments))));
+            Check(Memory.WriteTo(child.Tid, arguments, new ReadOnlySpan<byte>(&boot, sizeof(HolderBootArguments))), child.Tid);
             return socket;
         }
         catch
@@ -141,8 +191,6 @@ internal static unsafe class HolderLoader
             socket.Dispose();
             throw;
         }
-
-        void Check(Errno errno) => HolderLoader.Check(errno, child.Tid);
     }
 
     // It has its own table by now: a source without a free descriptor is no obstacle. As many as are needed here; it closes the others by itself.
@@ -152,39 +200,46 @@ internal static unsafe class HolderLoader
             if (!wanted.Contains(number)) child.Invoke(SystemCall.SYS_close, number);
     }
 
-    private static SyscallResult MakeSockets(RemoteThread child, ulong pair) =>
+    // Done already, or once more with room for them.
+    private static void MakeSockets(RemoteThread child, ulong scratch, SyscallResult made, Span<int> pair)
+    {
+        if (made.Errno == Errno.EMFILE)
+        {
+            MakeRoom(child, default);
+            made = MakePair(child, scratch);
+        }
+        made.OrThrow(Doing, child.Tid, hint: "it has no descriptor left (RLIMIT_NOFILE)");
+        Check(Memory.ReadFrom(child.Tid, scratch, MemoryMarshal.AsBytes(pair)), child.Tid);
+    }
+
+    private static SyscallResult MakePair(RemoteThread child, ulong pair) =>
         child.Invoke(SystemCall.SYS_socketpair, UnixSocket.AF_UNIX, UnixSocket.SOCK_SEQPACKET | UnixSocket.SOCK_CLOEXEC, 0, (long)pair);
 
     private static FileDescriptor TakeSocket(RemoteThread child, FileDescriptor pidfd, ReadOnlySpan<int> pair, ulong scratch)
     {
         SyscallResult taken = Linux.Pidfd.GetFd(pidfd, pair[1]);
-        if (!SentDescriptor.IsNeeded(taken)) return FileDescriptor.From(taken, "load the holder", child.Tid);
+        if (!SentDescriptor.IsNeeded(taken)) return FileDescriptor.From(taken, Doing, child.Tid);
         MakeRoom(child, pair);
         SyscallResult own = child.Invoke(SystemCall.SYS_socket, UnixSocket.AF_UNIX, UnixSocket.SOCK_DGRAM | UnixSocket.SOCK_CLOEXEC);
         if (!own.Failed) taken = SentDescriptor.Take(child.Tid, own.Value, scratch, pair[1], child.Invoke);
         if (!own.Failed) child.Invoke(SystemCall.SYS_close, own.Value);
-        return FileDescriptor.From(taken, "load the holder", child.Tid,
+        return FileDescriptor.From(taken, Doing, child.Tid,
             "there is no pidfd_getfd (before Linux 5.6, or behind the caller's seccomp filter), and the source cannot send to the caller: allow the call, or put both into one network namespace");
     }
 
-    /// <summary>Lets the child go, on its own code.</summary>
-    private static void Launch(RemoteThread child, HolderImage image, ulong arguments)
+    /// <summary>The registers with which a child begins on our code.</summary>
+    private static Ptrace.Registers OnCode(RemoteThread child, ulong boot, ulong arguments) => child.Saved with
     {
-        Ptrace.Registers registers = child.Saved;
-        registers.Rip = image.Boot;
-        registers.Rdi = arguments;
-        registers.Rsp = arguments - 8; // as behind a call: 16-aligned plus 8
-        registers.Rbp = 0;
-        registers.Rax = 0;
-        registers.OrigRax = ulong.MaxValue;
-        Check(child.SetRegisters(registers), child.Tid);
-        Check(child.SetSignalMask(ulong.MaxValue), child.Tid);
-        Check(child.Detach(), child.Tid);
-        Step.Reached(CallStep.HolderLaunched, child.Tid);
-    }
+        Rip = boot,
+        Rdi = arguments,
+        Rsp = arguments - 8, // as behind a call: 16-aligned plus 8
+        Rbp = 0,
+        Rax = 0,
+        OrigRax = ulong.MaxValue,
+    };
 
     private static void Check(Errno errno, int pid)
     {
-        if (errno != Errno.None) throw new PvmmapException(errno == Errno.ESRCH ? Errno.EAGAIN : errno, "load the holder", pid, hint: "it was killed");
+        if (errno != Errno.None) throw new PvmmapException(errno == Errno.ESRCH ? Errno.EAGAIN : errno, Doing, pid, hint: "it was killed");
     }
 }

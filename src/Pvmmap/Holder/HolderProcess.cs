@@ -12,7 +12,7 @@ internal sealed unsafe class HolderProcess : IDisposable
 {
     /// <summary>What the holder says over its boot socket.</summary>
     private const byte Probing = (byte)'P', Ready = (byte)'R', HugePagesFilled = (byte)'F', Serving = (byte)'S';
-    private const byte Begin = (byte)'C', Probed = (byte)'Q', FillHugePages = (byte)'H', Serve = (byte)'U', End = (byte)'E', NoRoom = (byte)'N';
+    private const byte Beginning = (byte)'C', Probed = (byte)'Q', FillHugePages = (byte)'H', Serve = (byte)'U', End = (byte)'E', NoRoom = (byte)'N';
     private const int Unkillable = -1000;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
@@ -56,21 +56,30 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="child">The child, stopped under the tracer.</param>
     /// <param name="range">The source range.</param>
     /// <param name="frozen">Leave it under the tracer, for good.</param>
-    /// <param name="meanwhile">What can be done while it makes itself ready.</param>
+    /// <param name="meanwhile">What can be done while it settles.</param>
     public static HolderProcess Start(RemoteThread child, PageRange range, bool frozen, Action meanwhile)
     {
+        if (!frozen) HolderLoader.BeginSettling(child, range);
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
         FileDescriptor? socket = null;
+        ControlMapping? control = null;
         try
         {
-            if (!frozen) socket = HolderLoader.Load(child, pidfd, new HolderTask(range), null, out _, out _);
-            return new HolderProcess(child.Tid, pidfd, socket, CreateControl(child.Tid, pidfd, socket, out _, meanwhile), !frozen);
+            control = ControlMapping.Create();
+            if (!frozen)
+            {
+                meanwhile();
+                socket = HolderLoader.Load(child, pidfd, new HolderTask(range));
+            }
+            Begin(control, child.Tid, pidfd, socket, out _);
+            return new HolderProcess(child.Tid, pidfd, socket, control, !frozen);
         }
         catch
         {
             Linux.Pidfd.Kill(pidfd);
             socket?.Dispose();
             pidfd.Dispose();
+            control?.Dispose();
             throw;
         }
     }
@@ -91,9 +100,10 @@ internal sealed unsafe class HolderProcess : IDisposable
         PageRange image = default;
         try
         {
-            socket = HolderLoader.Load(child, pidfd, new HolderTask(range, Moves: true), source, out image, out ulong mark);
+            socket = HolderLoader.LoadShared(child, pidfd, new HolderTask(range, Moves: true), source, out image, out ulong mark);
             Remnants remnants = new(source, image, mark);
-            ControlMapping control = CreateControl(child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, null, sourcePidfd, source.Pid, parts, remnants);
+            ControlMapping control = ControlMapping.Create();
+            Begin(control, child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts, remnants);
             return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes, remnants = remnants };
         }
         catch
@@ -192,25 +202,23 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
     }
 
-    private static ControlMapping CreateControl(
-        int pid, FileDescriptor pidfd, FileDescriptor? socket, out List<SmapsEntry>? attributes, Action? meanwhile, FileDescriptor? sharedSource = null, int sourcePid = 0,
+    // A control page with which it cannot begin is given back.
+    private static void Begin(
+        ControlMapping control, int pid, FileDescriptor pidfd, FileDescriptor? socket, out List<SmapsEntry>? attributes, FileDescriptor? sharedSource = null, int sourcePid = 0,
         IReadOnlyList<PageRange>? parts = null, Remnants? remnants = null)
     {
         attributes = null;
-        ControlMapping control = ControlMapping.Create();
         try
         {
             control.Page.HolderPid = pid;
             if (socket is null)
             {
                 Step.ControlMade(control.File!);
-                return control;
+                return;
             }
             bool isLocked = sharedSource is not null && ProcessStatus.Read(sourcePid).VmLck != 0;
             PageRange probes = Introduce(control, socket, pid, sharedSource, sourcePid, parts, isLocked);
-            meanwhile?.Invoke();
             AwaitStart(control, socket, pidfd, pid, sourcePid, probes, remnants, out attributes);
-            return control;
         }
         catch
         {
@@ -237,7 +245,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         using FileDescriptor pagemap = Files.Open($"/proc/{memory}/pagemap", Files.O_RDONLY);
         if (sharedSource is null)
         {
-            UnixSocket.Send(socket, Begin, control.File!, pagemap);
+            UnixSocket.Send(socket, Beginning, control.File!, pagemap);
         }
         else
         {
@@ -245,7 +253,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             // Elsewhere the numbers that /proc here shows mean nothing: then the source's memory is kept until the fill is done.
             if (memory == Environment.ProcessId || IsInOurPidNamespace(memory)) control.Page.SourceOwnPid = sourcePid;
             if (!isLocked) probes = AskForProbes(control, sourcePid, parts!);
-            UnixSocket.Send(socket, Begin, control.File!, pagemap, sharedSource, proc);
+            UnixSocket.Send(socket, Beginning, control.File!, pagemap, sharedSource, proc);
         }
         Step.Reached(CallStep.ControlSent);
         return probes;

@@ -49,7 +49,8 @@ internal sealed class KeeperProcess : IDisposable
         {
             if (!frozen)
             {
-                socket = HolderLoader.Load(child, pidfd, new HolderTask(default, KeptBytes: mapped), null, out _, out _);
+                HolderLoader.BeginSettling(child, kept: null);
+                socket = HolderLoader.Load(child, pidfd, new HolderTask(default, KeptBytes: mapped));
                 Begin(socket, pidfd, child.Tid, description);
             }
             else

@@ -52,6 +52,9 @@ internal readonly record struct WaitStatus(int Word)
 
     public bool Exited => (Word & 0x7f) == 0;
 
+    /// <summary>What it gave exit(2); 0 also if it was killed.</summary>
+    public int ExitCode => Exited ? (Word >> 8) & 0xff : 0;
+
     /// <summary>The signal of a stop; bit 0x80 is set for a system call stop (PTRACE_O_TRACESYSGOOD).</summary>
     public int StopSignal => (Word >> 8) & 0xff;
 

@@ -118,16 +118,7 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
         registers.R10 = (ulong)a4;
         registers.R8 = (ulong)a5;
         registers.R9 = (ulong)a6;
-        return RunThroughSyscall(&registers);
-    }
-
-    /// <summary>Lets the thread run to the end of its next system call, whatever that is, and gives its result.</summary>
-    public SyscallResult RunThroughSyscall() => RunThroughSyscall(null);
-
-    private SyscallResult RunThroughSyscall(Ptrace.Registers* set)
-    {
         NewTask = 0;
-        Ptrace.Registers registers = default;
         // The usual course in one go: to the call, through the call, look. It is handed to the tracer as a whole, who need not be woken six times.
         // The mask comes behind the registers, with which the thread would find its way back if the tracer died here.
         ulong everySignal = ulong.MaxValue;
@@ -135,11 +126,8 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
         Futex.TimeSpec limit = Futex.TimeSpec.From(TracerProcess.StillnessLimit);
         TracerRequest* room = stackalloc TracerRequest[LongestCourse];
         int count = 0, standstill = -1;
-        if (set is not null)
-        {
-            room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SETREGS, Tid, 0, (long)set);
-            if (!masked) room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&everySignal);
-        }
+        room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SETREGS, Tid, 0, (long)&registers);
+        if (!masked) room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&everySignal);
         room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid);
         room[count++] = TracerProcess.WaitRequest(Tid, words);
         room[count++] = TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid);
@@ -155,18 +143,24 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
         // That word had changed before anybody slept, or nothing changed it in time.
         if (end == standstill) end = standstill + 1 + tracer.Invoke(course[(standstill + 1)..]);
         if (end != course.Length) return s_gone;
-        masked |= set is not null;
+        masked = true;
         int stops = 0;
         for (int i = 0; i < 2; i++)
         {
             if (!Note(new WaitStatus(words[i]), ref stops)) return s_gone;
         }
-        if (stops == 2) return new SyscallResult((long)registers.Rax);
+        // An event between the two, or a SIGSTOP.
         while (stops < 2)
         {
-            if (tracer.Ptrace(Ptrace.PTRACE_SYSCALL, Tid).Failed || tracer.Wait(Tid, out WaitStatus status).Failed || !Note(status, ref stops)) return s_gone;
+            Span<TracerRequest> more =
+            [
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_SYSCALL, Tid),
+                TracerProcess.WaitRequest(Tid, words),
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_GETREGS, Tid, 0, (long)&registers),
+            ];
+            if (tracer.Invoke(more) < more.Length || !Note(new WaitStatus(words[0]), ref stops)) return s_gone;
         }
-        return GetRegisters(out registers) == Errno.None ? new SyscallResult((long)registers.Rax) : s_gone;
+        return new SyscallResult((long)registers.Rax);
     }
 
     /// <returns>False if the thread is gone.</returns>
@@ -189,6 +183,68 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
             StopWasRequested = true;
         }
         return true;
+    }
+
+    /// <summary>Lets a thread that stands still run with these registers, all signals blocked.</summary>
+    public Errno ContinueWith(in Ptrace.Registers registers) => LetGo(registers, Ptrace.PTRACE_CONT);
+
+    /// <summary>The same, for good.</summary>
+    public Errno DetachWith(in Ptrace.Registers registers) => LetGo(registers, Ptrace.PTRACE_DETACH);
+
+    private Errno LetGo(in Ptrace.Registers registers, long request)
+    {
+        ulong everySignal = ulong.MaxValue;
+        fixed (Ptrace.Registers* set = &registers)
+        {
+            Span<TracerRequest> course =
+            [
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_SETREGS, Tid, 0, (long)set),
+                TracerProcess.PtraceRequest(Ptrace.PTRACE_SETSIGMASK, Tid, Signals.MaskBytes, (long)&everySignal),
+                TracerProcess.PtraceRequest(request, Tid),
+            ];
+            int done = tracer.Invoke(course);
+            return done == course.Length ? Errno.None : new SyscallResult(course[done].Result).Errno;
+        }
+    }
+
+    /// <summary>Waits until a thread whose signals are blocked is stopped by one all the same, other than SIGSTOP.</summary>
+    /// <returns>The signal; 0 if the thread is gone.</returns>
+    public int AwaitSignal()
+    {
+        WaitStatus status;
+        do
+        {
+            if (tracer.Wait(Tid, out status).Failed || !status.Stopped) return 0;
+        }
+        while (status.StopSignal == Signals.SIGSTOP && Continue() == Errno.None);
+        return status.StopSignal;
+    }
+
+    /// <summary>Lets a task that was born under the tracer run until it has started another one itself, or has ended.</summary>
+    /// <param name="options">Of ptrace, for it and for what it starts.</param>
+    /// <returns>The task that it has started, in our pid namespace; ESRCH if it was killed, another error if that is its exit code.</returns>
+    public SyscallResult RunToBirth(int options)
+    {
+        int* words = stackalloc int[2];
+        ulong born = 0;
+        Span<TracerRequest> course =
+        [
+            TracerProcess.WaitRequest(Tid, words),
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_SETOPTIONS, Tid, 0, options),
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_CONT, Tid),
+            TracerProcess.WaitRequest(Tid, words + 1),
+            TracerProcess.PtraceRequest(Ptrace.PTRACE_GETEVENTMSG, Tid, 0, (long)&born),
+        ];
+        int done = tracer.Invoke(course);
+        if (done < course.Length - 1) return s_gone;
+        WaitStatus status = new(words[1]);
+        while (status.Stopped && status.Event != Ptrace.PTRACE_EVENT_CLONE)
+        {
+            if (Continue() != Errno.None || tracer.Wait(Tid, out status).Failed) return s_gone;
+            tracer.Ptrace(Ptrace.PTRACE_GETEVENTMSG, Tid, 0, (long)&born);
+        }
+        if (status.Stopped) return new SyscallResult((long)born);
+        return status.ExitCode is > 0 and var errno ? new SyscallResult(-errno) : s_gone;
     }
 
     /// <summary>Lets the task run until it has exited, and reaps it for the tracer.</summary>

@@ -347,32 +347,29 @@ internal sealed class StoppedProcess : IProcessCalls
         // Made beforehand: between the next two calls the thread finds back, but would leave the pages.
         Span<byte> data = stackalloc byte[Trampoline.DataBytes];
         Trampoline.Describe(data, thread.Saved, savedMask!.Value, signalFrame);
-        ulong? stack = signalFrame?.Stack - sizeof(ulong);
+        Step.ReachedIn(Pid, CallStep.SourceWayBackWritten, CallStep.TargetWayBackWritten);
+        // Executable from the beginning: to make it so is a call more, with the process standing still, and whoever forbids the one forbids the other.
+        const long protection = Memory.PROT_READ | Memory.PROT_WRITE | Memory.PROT_EXEC, kind = Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_FIXED_NOREPLACE;
         SyscallResult mapped;
         int attempt = 0;
         do
         {
             if (attempt > 0) Maps.Refresh();
             ulong at = AddressSpace.FindGap(Maps, Trampoline.Length, avoid);
-            if (stack is { } slot) Write(slot, at + Trampoline.WayBackOffset);
-            Step.ReachedIn(Pid, CallStep.SourceWayBackWritten, CallStep.TargetWayBackWritten);
-            mapped = Borrowed(signalFrame?.Stack, SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, Memory.PROT_READ | Memory.PROT_WRITE,
-                Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS | Memory.MAP_FIXED_NOREPLACE, -1, 0);
+            mapped = Borrowed(signalFrame?.Stack, SystemCall.SYS_mmap, (long)at, (long)Trampoline.Length, protection, kind, -1, 0);
         }
         // Another thread of the process was quicker to take the gap.
         while (mapped.Errno == Errno.EEXIST && ++attempt < AddressSpace.Attempts);
         if (mapped.Errno is Errno.EEXIST or Errno.EAGAIN) mapped = new SyscallResult(-(long)Errno.ENOMEM);
-        trampoline = (ulong)mapped.OrThrow("map a page in the process", Pid);
+        trampoline = (ulong)mapped.OrThrow("map executable pages in the process", Pid, hint: mapped.Errno is Errno.EACCES or Errno.EPERM
+            ? "a security module forbids anonymous executable memory there" : null);
         Step.ReachedIn(Pid, CallStep.SourcePagesMapped, CallStep.TargetPagesMapped);
         Write(trampoline, Trampoline.Code, trampoline + Trampoline.DataOffset, data);
-        Step.ReachedIn(Pid, CallStep.SourceCodeWritten, CallStep.TargetCodeWritten);
-        // From here on the way back is through the trampoline, which unmaps itself.
-        SyscallResult executable = Borrowed(stack, SystemCall.SYS_mprotect, (long)trampoline, (long)PageRange.PageSize, Memory.PROT_READ | Memory.PROT_EXEC);
-        executable.OrThrow("make a page executable in the process", Pid, hint: executable.Errno is Errno.EACCES or Errno.EPERM
-            ? "a security module forbids anonymous executable memory there" : null);
         thread.Instruction = trampoline + Trampoline.SyscallOffset;
         // Below our frame, so that another call that finds the thread on its way back does not put its own frame over it.
         thread.Stack = signalFrame?.Stack - SignalFrame.Distance;
+        // From here on the way back is through the trampoline, which unmaps itself.
+        Check(thread.SetRegisters(thread.Saved with { Rip = trampoline + Trampoline.WayBackOffset, Rsp = thread.Stack ?? thread.Saved.Rsp, OrigRax = ulong.MaxValue }));
     }
 
     /// <summary>Runs a system call on code that the process has anyway: the trampoline does not stand yet, or will not any more.</summary>
@@ -568,20 +565,25 @@ internal sealed class StoppedProcess : IProcessCalls
         SetUndo(Trampoline.ReapUndo, SystemCall.SYS_wait4, inner, 0, Ptrace.__WALL);
         RemoteThread intermediate = new(tracer, thread.NewTask);
         Step.Reached(CallStep.IntermediateStarted);
-        SyscallResult fork = new(-(long)Errno.ESRCH);
-        // Its registers are left alone: it forks and exits by itself, watched, so that it also ends well when the tracer dies.
-        if (intermediate.AwaitEventStop() && intermediate.SetOptions(options | Ptrace.PTRACE_O_EXITKILL | extraOptions) == Errno.None)
+        RemoteThread child;
+        try
         {
-            fork = intermediate.RunThroughSyscall();
-            Step.Reached(CallStep.HolderForked, intermediate.NewTask);
-            intermediate.RunToTheEnd();
+            // Its registers are left alone: it forks and exits by itself, watched, so that it also ends well when the tracer dies.
+            SyscallResult forked = intermediate.RunToBirth(options | Ptrace.PTRACE_O_EXITKILL | extraOptions);
+            Step.Reached(CallStep.HolderForked, forked.Failed ? 0 : (int)forked.Value);
+            child = new(tracer, (int)forked.OrThrow("fork the holder", Pid, hint: forked.Errno == Errno.EAGAIN ? "no task can be created: RLIMIT_NPROC or pids.max" : null))
+            {
+                Instruction = trampoline + Trampoline.SyscallOffset,
+            };
+            if (!child.AwaitEventStop() || child.GetRegisters(out child.Saved) != Errno.None)
+                throw new PvmmapException(Errno.EAGAIN, "fork the holder", Pid, hint: "it was killed at once");
         }
-        Invoke(SystemCall.SYS_wait4, inner, 0, Ptrace.__WALL);
-        ClearUndo(Trampoline.ReapUndo);
-        fork.OrThrow("fork the holder", Pid, hint: fork.Errno == Errno.EAGAIN ? "no task can be created: RLIMIT_NPROC or pids.max" : null);
-        RemoteThread child = new(tracer, intermediate.NewTask) { Instruction = trampoline + Trampoline.SyscallOffset };
-        if (!child.AwaitEventStop() || child.GetRegisters(out child.Saved) != Errno.None)
-            throw new PvmmapException(Errno.EAGAIN, "fork the holder", Pid, hint: "it was killed at once");
+        finally
+        {
+            intermediate.RunToTheEnd();
+            Invoke(SystemCall.SYS_wait4, inner, 0, Ptrace.__WALL);
+            ClearUndo(Trampoline.ReapUndo);
+        }
         Step.Reached(CallStep.IntermediateReaped, child.Tid);
         return child;
     }

@@ -81,11 +81,11 @@ public sealed record Cell(Deal Deal, Way Way, string Step, Victim Victim)
         CallStep.UserfaultfdMade or CallStep.UserfaultfdTaken or CallStep.UserfaultfdClosed or CallStep.RegionRegistered or CallStep.RegionDressed
             or CallStep.RegionDescribed or CallStep.HolderServes when deal == Deal.TinyCopy => false,
         // Nothing is done from outside in the process that calls.
-        CallStep.SourceStopped or CallStep.SourceWayBackWritten or CallStep.SourcePagesMapped or CallStep.SourceCodeWritten or CallStep.SourcePrepared
+        CallStep.SourceStopped or CallStep.SourceWayBackWritten or CallStep.SourcePagesMapped or CallStep.SourcePrepared
             or CallStep.IntermediateStarted or CallStep.HolderForked or CallStep.ImageMapped or CallStep.ImageLoaded or CallStep.HolderLaunched => way != Way.Push,
         CallStep.SourcePagesUnmapped or CallStep.SourceReleased => way != Way.Push && deal != Deal.Move,
         CallStep.MovedSourcePagesUnmapped or CallStep.MovedSourceReleased => way != Way.Push && deal == Deal.Move,
-        CallStep.TargetStopped or CallStep.TargetWayBackWritten or CallStep.TargetPagesMapped or CallStep.TargetCodeWritten or CallStep.TargetPrepared
+        CallStep.TargetStopped or CallStep.TargetWayBackWritten or CallStep.TargetPagesMapped or CallStep.TargetPrepared
             or CallStep.TargetPagesUnmapped or CallStep.TargetReleased => way != Way.Pull,
         CallStep.CutRead => deal != Deal.Move,
         CallStep.RelocationSeen => deal == Deal.Move,

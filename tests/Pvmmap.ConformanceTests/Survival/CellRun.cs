@@ -298,7 +298,7 @@ internal sealed partial class CellRun : IDisposable
         return match.Success && Convert.ToUInt64(match.Groups[2].Value, 16) - Convert.ToUInt64(match.Groups[1].Value, 16) == 2 * Page;
     }
 
-    [GeneratedRegex(@"^  map ([0-9a-f]+)-([0-9a-f]+): \(none\) -> rw-p 0 00:00 0[^\n]*$")]
+    [GeneratedRegex(@"^  map ([0-9a-f]+)-([0-9a-f]+): \(none\) -> rwxp 0 00:00 0[^\n]*$")]
     private static partial Regex OnePlainMapping();
 
     private string RegionState(ulong at)

@@ -23,8 +23,8 @@ internal static class Outcome
         { Move: true, Victim: Victim.Holder or Victim.Both, Step: nameof(FillStep.GuardianEnded) or nameof(FillStep.ControlUnmapped) or nameof(FillStep.ImageWatched) }
             => [Complete, Complete + Remnants],
         // docs/limits.md: the instant between mapping the two pages for our calls and making them able to go by themselves.
-        { Victim: Victim.Caller, Step: nameof(CallStep.SourcePagesMapped) or nameof(CallStep.SourceCodeWritten) } => [TwoPages],
-        { Victim: Victim.Caller, Step: nameof(CallStep.TargetPagesMapped) or nameof(CallStep.TargetCodeWritten) } => [TwoPages],
+        { Victim: Victim.Caller, Step: nameof(CallStep.SourcePagesMapped) } => [TwoPages],
+        { Victim: Victim.Caller, Step: nameof(CallStep.TargetPagesMapped) } => [TwoPages],
         _ when cell.KillsTarget => cell.Move ? [SourceKeeps, Gone] : [Gone],
         // docs/limits.md: the child's userfaultfd, read with the message, is in no other hands yet.
         { Victim: Victim.Both, Step: nameof(FillStep.ForkRead) } => cell.Move ? [ChildZeros, ChildZeros + Remnants] : [ChildZeros],

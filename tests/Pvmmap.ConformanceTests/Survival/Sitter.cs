@@ -100,7 +100,7 @@ internal sealed class Sitter : IDisposable
     private void GiveBackTwoPages()
     {
         if (!MayHaveTwoPages) return;
-        foreach (Vma vma in Smaps.ReadMaps(Pid).Where(vma => vma is { Permissions: "rw-p", Inode: "0", Name: "" } && vma.Range.Length == 2 * Page && !_maps.Contains(vma.Range)))
+        foreach (Vma vma in Smaps.ReadMaps(Pid).Where(vma => vma is { Permissions: "rwxp", Inode: "0", Name: "" } && vma.Range.Length == 2 * Page && !_maps.Contains(vma.Range)))
             Puppet.Unmap(vma.Range.Start, vma.Range.Length);
     }
 
