@@ -13,8 +13,8 @@ namespace Pvmmap;
 /// </summary>
 public sealed class Prognosis
 {
-    // The two pages that our calls run on, before one of them gets a protection of its own: the kernel wants room for one more VMA then.
-    private const int MappingsForCalls = 2;
+    // A process may have one mapping more than the limit says (mmap(2) of Linux): the pages that our calls run on find room in one that has just as many, the region behind them in one that has one less.
+    private const int MappingsForCalls = 0, MappingsForCallsAndRegion = 1;
 
     private const int MappingsOfTheCall = 1;
 
@@ -86,7 +86,7 @@ public sealed class Prognosis
             if (participant is null) continue;
             if (isOpen) LookAtProgram(participant);
             LookAtSeccomp(participant);
-            if (isOpen) LookAtRoom(participant, IsCaller(participant) ? 0 : MappingsForCalls, Trampoline.Length + PageRange.PageSize);
+            if (isOpen) LookAtRoom(participant, participant.Pid == TargetPid && !IsCaller(participant) ? MappingsForCallsAndRegion : MappingsForCalls, Trampoline.Length + PageRange.PageSize);
         }
         if ((IsWithinOne ? from : other) is { } to) LookAtUserfaultfd(to);
         LookAtObjects();

@@ -34,7 +34,7 @@
 static char *source;
 static size_t bytes;
 static int is_huge;
-static pid_t target, holder;
+static pid_t program, target, holder;
 static int ours;
 static char tracer_stack[64 << 10] __attribute__((aligned(16)));
 
@@ -126,14 +126,22 @@ static void read_proc(pid_t pid, const char *name)
     close(fd);
 }
 
+// The parent may have ended before.
+static void end_with(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(0);
+}
+
 // Has the memory, and a guardian without a page of it.
 static void hold(int socket)
 {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    end_with(program);
     setsid();
     madvise(source, bytes, MADV_WIPEONFORK);
+    pid_t self = getpid();
     if (!fork()) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        end_with(self);
         for (;;) pause();
     }
     if (write(socket, "R", 1) != 1) _exit(1);
@@ -168,10 +176,9 @@ static int call(void *destination)
     trace(PTRACE_GETREGSET, (void *)NT_X86_XSTATE, &area);
     trace(PTRACE_SETSIGMASK, (void *)8, &all);
     // Code of ours, which gives the thread its registers back should the tracer die.
-    long pages = in_target(SYS_mmap, 0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long pages = in_target(SYS_mmap, 0, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     struct iovec from = { state, 4096 }, to = { (void *)pages, 4096 };
     if (process_vm_writev(target, &from, 1, &to, 1, 0) != 4096) fail("process_vm_writev");
-    in_target(SYS_mprotect, pages, 4096, PROT_READ | PROT_EXEC, 0, 0, 0);
     // The region, built where nobody knows of it.
     long region = in_target(SYS_mmap, 0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     long number = in_target(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0, 0);
@@ -233,6 +240,7 @@ static int ascending(const void *a, const void *b)
 int main(int argc, char **argv)
 {
     if (argc != 4) return 2;
+    program = getpid();
     bytes = strtoull(argv[1], 0, 0);
     is_huge = !strcmp(argv[2], "huge");
     int rounds = atoi(argv[3]);
@@ -250,7 +258,7 @@ int main(int argc, char **argv)
         target = fork();
         if (target < 0) fail("fork");
         if (!target) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            end_with(program);
             for (;;) pause();
         }
         for (size_t at = 0; at < bytes; at += 4096) source[at] = 1;

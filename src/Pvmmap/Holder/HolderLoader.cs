@@ -21,8 +21,10 @@ internal static unsafe class HolderLoader
 
     private static uint marks;
 
+    private static ulong CodeBytes => (ulong)(HolderImage.InThisProcess.Code.Length + (int)PageRange.PageSize - 1) & ~(PageRange.PageSize - 1);
+
     /// <summary>Bytes of code, arguments and stacks: whole pages.</summary>
-    private static ulong RoomBytes => PageAligned((ulong)HolderImage.InThisProcess.Code.Length) + HolderBootArguments.StackBytes;
+    private static ulong RoomBytes => CodeBytes + HolderBootArguments.StackBytes;
 
     /// <summary>Maps room for code, arguments and stacks in this process, which is about to be forked.</summary>
     public static PageRange MapHere()
@@ -40,19 +42,16 @@ internal static unsafe class HolderLoader
     public static HolderBootArguments PrepareHere(PageRange image, HolderTask task, int socket, out ulong top)
     {
         HolderImage code = HolderImage.InThisProcess;
-        ulong codeBytes = PageAligned((ulong)code.Code.Length);
-        if (!SentinelProcess.TryMapCode(image.Start, codeBytes))
+        if (!SentinelProcess.TryMapCode(image.Start, CodeBytes))
         {
             code.Code.CopyTo(new Span<byte>((void*)image.Start, code.Code.Length));
-            Memory.Protect(image.Start, codeBytes, Memory.PROT_READ | Memory.PROT_EXEC).OrThrow("make the holder's code executable");
+            Memory.Protect(image.Start, CodeBytes, Memory.PROT_READ | Memory.PROT_EXEC).OrThrow("make the holder's code executable");
         }
         top = image.End - ArgumentsRoom;
         HolderBootArguments arguments = BootArguments(code.At(image.Start), image.Start, image.Length, task, socket);
         *(HolderBootArguments*)top = arguments;
         return arguments;
     }
-
-    private static ulong PageAligned(ulong bytes) => (bytes + PageRange.PageSize - 1) & ~(PageRange.PageSize - 1);
 
     private static HolderBootArguments BootArguments(HolderImage image, ulong at, ulong bytes, HolderTask task, int socket) => new()
     {
@@ -78,7 +77,7 @@ internal static unsafe class HolderLoader
     public static void BeginSettling(RemoteThread child, PageRange? kept)
     {
         ulong trampoline = TrampolineOf(child);
-        Settling data = Settling.Of(kept, new PageRange(trampoline, trampoline + Trampoline.Length), RoomBytes);
+        Settling data = Settling.Of(kept, new PageRange(trampoline, trampoline + Trampoline.Length), RoomBytes, CodeBytes);
         Check(Memory.WriteTo(child.Tid, trampoline + Trampoline.SettlingDataOffset, MemoryMarshal.AsBytes(new ReadOnlySpan<Settling>(in data))), child.Tid);
         Check(child.ContinueWith(child.Saved with { Rip = trampoline + Trampoline.SettlingOffset, OrigRax = ulong.MaxValue }), child.Tid);
     }
@@ -113,11 +112,11 @@ internal static unsafe class HolderLoader
             Step.Reached(CallStep.ImageLoaded, child.Tid);
             Check(child.DetachWith(OnCode(child, code.At(image).Boot, arguments) with
             {
-                // Made executable on the way there.
+                // No longer writable on the way there.
                 Rip = TrampolineOf(child) + Trampoline.LaunchOffset,
                 Rax = (ulong)SystemCall.SYS_mprotect,
                 Rdi = image,
-                Rsi = PageAligned((ulong)code.Code.Length),
+                Rsi = CodeBytes,
                 Rdx = (ulong)(Memory.PROT_READ | Memory.PROT_EXEC),
                 R12 = arguments,
                 R13 = code.At(image).Boot,
@@ -173,7 +172,7 @@ internal static unsafe class HolderLoader
     {
         Check(Memory.WriteTo(child.Tid, image.Start, code.Code), child.Tid);
         // By the source itself: it must not stand behind its undoable call any more when the image is the child's.
-        source.Invoke(SystemCall.SYS_mprotect, (long)image.Start, (long)PageAligned((ulong)code.Code.Length), Memory.PROT_READ | Memory.PROT_EXEC).OrThrow(Doing, child.Tid);
+        source.Invoke(SystemCall.SYS_mprotect, (long)image.Start, (long)CodeBytes, Memory.PROT_READ | Memory.PROT_EXEC).OrThrow(Doing, child.Tid);
 
         arguments = image.End - ArgumentsRoom;
         Span<int> pair = stackalloc int[2];

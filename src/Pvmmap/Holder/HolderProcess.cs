@@ -59,12 +59,12 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="meanwhile">What can be done while it settles.</param>
     public static HolderProcess Start(RemoteThread child, PageRange range, bool frozen, Action meanwhile)
     {
-        if (!frozen) HolderLoader.BeginSettling(child, range);
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
         FileDescriptor? socket = null;
         ControlMapping? control = null;
         try
         {
+            if (!frozen) HolderLoader.BeginSettling(child, range);
             control = ControlMapping.Create();
             if (!frozen)
             {
@@ -97,12 +97,13 @@ internal sealed unsafe class HolderProcess : IDisposable
         RemoteThread child = source.ForkUnseen(shareMemory: true);
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
         FileDescriptor? socket = null;
+        ControlMapping? control = null;
         PageRange image = default;
         try
         {
             socket = HolderLoader.LoadShared(child, pidfd, new HolderTask(range, Moves: true), source, out image, out ulong mark);
             Remnants remnants = new(source, image, mark);
-            ControlMapping control = ControlMapping.Create();
+            control = ControlMapping.Create();
             Begin(control, child.Tid, pidfd, socket, out List<SmapsEntry>? attributes, sourcePidfd, source.Pid, parts, remnants);
             return new HolderProcess(child.Tid, pidfd, socket, control, mayServe: true) { Attributes = attributes, remnants = remnants };
         }
@@ -113,6 +114,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             socket?.Dispose();
             Poll.Readable(pidfd, DeparturePatience);
             pidfd.Dispose();
+            control?.Dispose();
             throw;
         }
     }
@@ -202,7 +204,6 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
     }
 
-    // A control page with which it cannot begin is given back.
     private static void Begin(
         ControlMapping control, int pid, FileDescriptor pidfd, FileDescriptor? socket, out List<SmapsEntry>? attributes, FileDescriptor? sharedSource = null, int sourcePid = 0,
         IReadOnlyList<PageRange>? parts = null, Remnants? remnants = null)
@@ -223,7 +224,6 @@ internal sealed unsafe class HolderProcess : IDisposable
         catch
         {
             ClearIfKilled(remnants, socket, control);
-            control.Dispose();
             throw;
         }
     }

@@ -203,21 +203,26 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
                 TracerProcess.PtraceRequest(request, Tid),
             ];
             int done = tracer.Invoke(course);
+            masked |= done > 1;
             return done == course.Length ? Errno.None : new SyscallResult(course[done].Result).Errno;
         }
     }
 
-    /// <summary>Waits until a thread whose signals are blocked is stopped by one all the same, other than SIGSTOP.</summary>
+    /// <summary>
+    /// Waits until a thread whose signals are blocked is stopped by one all the same, which it has raised itself. Somebody's SIGSTOP is not heeded, nor is a SIGCONT, which stops
+    /// every thread that is traced (PTRACE_EVENT_STOP).
+    /// </summary>
     /// <returns>The signal; 0 if the thread is gone.</returns>
     public int AwaitSignal()
     {
-        WaitStatus status;
-        do
+        // The kernel has opened the mask for it.
+        masked = false;
+        while (!tracer.Wait(Tid, out WaitStatus status).Failed && status.Stopped)
         {
-            if (tracer.Wait(Tid, out status).Failed || !status.Stopped) return 0;
+            if (status.Event == 0 && status.StopSignal != Signals.SIGSTOP) return status.StopSignal;
+            if (Continue() != Errno.None) break;
         }
-        while (status.StopSignal == Signals.SIGSTOP && Continue() == Errno.None);
-        return status.StopSignal;
+        return 0;
     }
 
     /// <summary>Lets a task that was born under the tracer run until it has started another one itself, or has ended.</summary>
@@ -243,7 +248,7 @@ internal sealed unsafe class RemoteThread(TracerProcess tracer, int tid)
             if (Continue() != Errno.None || tracer.Wait(Tid, out status).Failed) return s_gone;
             tracer.Ptrace(Ptrace.PTRACE_GETEVENTMSG, Tid, 0, (long)&born);
         }
-        if (status.Stopped) return new SyscallResult((long)born);
+        if (status.Stopped) return born == 0 ? s_gone : new SyscallResult((long)born);
         return status.ExitCode is > 0 and var errno ? new SyscallResult(-errno) : s_gone;
     }
 

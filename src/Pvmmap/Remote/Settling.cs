@@ -21,6 +21,8 @@ internal struct Settling
     /// <summary>0, or why there are no sockets.</summary>
     public long Pairing;
 
+    private ulong codeBytes;
+
     [StructLayout(LayoutKind.Sequential)]
     private struct Piece
     {
@@ -31,11 +33,14 @@ internal struct Settling
 
     /// <param name="kept">What it is there for; null if it gives up nothing.</param>
     /// <param name="trampoline">The pages that it runs on meanwhile.</param>
-    /// <param name="roomBytes">What it needs for the code.</param>
-    public static Settling Of(PageRange? kept, PageRange trampoline, ulong roomBytes)
+    /// <param name="roomBytes">What it needs for code, arguments and stacks.</param>
+    /// <param name="codeBytes">What of that is for the code: whole pages. They are a mapping of their own from the beginning, so that nothing can be lacking for it later.</param>
+    public static Settling Of(PageRange? kept, PageRange trampoline, ulong roomBytes, ulong codeBytes)
     {
-        Settling settling = new() { Room = (long)roomBytes };
+        // Not made, unless it says so.
+        Settling settling = new() { Room = (long)roomBytes, codeBytes = codeBytes, Pairing = -(long)Errno.EAGAIN };
         if (kept is not { } range) return settling;
+        // What has to be given up piece by piece, because some of it is sealed, and these pages, the holder gives up itself.
         (PageRange low, PageRange high) = range.Start < trampoline.Start ? (range, trampoline) : (trampoline, range);
         settling.first = Piece.Of(0, low.Start);
         settling.second = Piece.Of(low.End, high.Start);

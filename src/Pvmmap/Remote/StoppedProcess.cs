@@ -344,7 +344,7 @@ internal sealed class StoppedProcess : IProcessCalls
     {
         PushSignalFrame(extendedState, length);
         taken = avoid;
-        // Made beforehand: between the next two calls the thread finds back, but would leave the pages.
+        // Made beforehand: as long as they are mapped and the code is not there, the thread finds back, but would leave the pages.
         Span<byte> data = stackalloc byte[Trampoline.DataBytes];
         Trampoline.Describe(data, thread.Saved, savedMask!.Value, signalFrame);
         Step.ReachedIn(Pid, CallStep.SourceWayBackWritten, CallStep.TargetWayBackWritten);
@@ -368,7 +368,7 @@ internal sealed class StoppedProcess : IProcessCalls
         thread.Instruction = trampoline + Trampoline.SyscallOffset;
         // Below our frame, so that another call that finds the thread on its way back does not put its own frame over it.
         thread.Stack = signalFrame?.Stack - SignalFrame.Distance;
-        // From here on the way back is through the trampoline, which unmaps itself.
+        // From here on the way back is through the code there, which unmaps itself.
         Check(thread.SetRegisters(thread.Saved with { Rip = trampoline + Trampoline.WayBackOffset, Rsp = thread.Stack ?? thread.Saved.Rsp, OrigRax = ulong.MaxValue }));
     }
 

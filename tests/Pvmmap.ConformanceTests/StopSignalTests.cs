@@ -1,0 +1,58 @@
+using Pvmmap.ConformanceTests.Stage;
+using Pvmmap.ConformanceTests.Survival;
+
+namespace Pvmmap.ConformanceTests;
+
+/// <summary>
+/// SIGSTOP and SIGCONT, which no mask holds back from a thread that is traced, at a child that is not yet on its own: it is still in the source's process group, and may be sent
+/// what a shell's job control or a service manager sends to that.
+/// </summary>
+public sealed class StopSignalTests(Theatre theatre) : Scene(theatre)
+{
+    private const ulong Pages = 192;
+
+    private static readonly CallStep[] s_steps = [CallStep.HolderForked, CallStep.IntermediateReaped, CallStep.SourceReleased];
+
+    public static TheoryData<string, int> Cases => [.. from step in s_steps from signal in new[] { Libc.SIGCONT, Libc.SIGSTOP } select (step.ToString(), signal)];
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void A_copy_does_not_take_it_for_anything_else(string step, int signal)
+    {
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(Pages * Page, 1);
+        string[] done = PlayWith(signal, "call", $"{source.Pid}", $"{target.Pid}", $"0x{at:x}", $"{Pages}", "1", "0", "0", step, $"{Holder.FillStep.None}");
+        Assert.True(done[2] == "0", string.Join(' ', done));
+        target.AssertContent(Convert.ToUInt64(done[1], 16), Pages * Page, 1);
+        source.AssertContent(at, Pages * Page, 1);
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Nor_does_a_capture(string step, int signal)
+    {
+        using Sitter sitter = new(Theatre);
+        string[] done = PlayWith(
+            signal, "capture", $"{sitter.Pid}", "0", $"0x{Sitter.Address:x}", $"{Sitter.Pages}", "1", "0", "0", step, $"{Holder.FillStep.None}");
+        Assert.True(done[2] == "0", string.Join(' ', done));
+        sitter.AssertAsFound($"signal {signal} at {step}");
+    }
+
+    private string[] PlayWith(int signal, string what, params string[] arguments)
+    {
+        using SteppedCaller caller = new(Theatre, Theatre.Start([SteppedCaller.Program, Theatre.Door, .. arguments]));
+        try
+        {
+            caller.Say(what);
+            Assert.Equal("at", caller.Hear("at", "done")?[0]);
+            Assert.True(caller.Holder != 0, "there is no child yet");
+            Libc.Kill(caller.Holder, signal);
+            caller.Say("go");
+            return caller.Hear("done") ?? throw new InvalidOperationException("the call does not return");
+        }
+        finally
+        {
+            if (ProcessStatus.IsAlive(caller.Pid)) Libc.Kill(caller.Pid, Libc.SIGKILL);
+        }
+    }
+}
