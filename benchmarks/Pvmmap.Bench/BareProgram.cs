@@ -24,8 +24,12 @@ internal sealed class BareProgram(string? path)
         Run(together, Text(bytes), Text(stride), write ? "write" : "read") is [var p50, var p99, var p999] ? new Latency(p50, p99, p999) : null;
 
     /// <summary>A fork() of so much memory, and the call. Null where the program was not given.</summary>
-    public (TimeSpan Fork, TimeSpan Call)? MeasureCall(ulong bytes, PageKind kind) =>
-        Run(together: false, Text(bytes), kind == PageKind.Huge ? "huge" : "small", "1") is [var fork, var call] ? (Time(fork), Time(call)) : null;
+    /// <param name="way">push, pull, or by a third process.</param>
+    /// <param name="bytes">The memory.</param>
+    /// <param name="kind">Its pages.</param>
+    /// <param name="guarded">With the system calls by which one knows that it does no harm.</param>
+    public (TimeSpan Fork, TimeSpan Call)? MeasureCall(string way, ulong bytes, PageKind kind, bool guarded) =>
+        Run(together: false, way, Text(bytes), kind == PageKind.Huge ? "huge" : "small", guarded ? "guarded" : "bare", "1") is [var fork, var call] ? (Time(fork), Time(call)) : null;
 
     private ulong[]? Run(bool together, params string[] arguments)
     {

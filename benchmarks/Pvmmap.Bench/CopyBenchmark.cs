@@ -9,7 +9,7 @@ namespace Pvmmap.Bench;
 /// <summary>
 /// A copy by push, by pull and by a third process, and a move, beside what a user would take instead: process_vm_writev(), process_vm_readv(), a
 /// pipe, a memfd, and a fork() of the source, which is what a copy's call must at least cost. All of them in each round, one after the other; every
-/// byte is checked in the target each time. A C program that does nothing but make a push's system calls says what those cost alone. Then faults beside a bare userfaultfd handler, and what the source's writes cost after the call.
+/// byte is checked in the target each time. A C program that does nothing but make a call's system calls says what those cost alone. Then faults beside a bare userfaultfd handler, and what the source's writes cost after the call.
 /// </summary>
 internal sealed class CopyBenchmark(bool full) : IBenchmark
 {
@@ -21,7 +21,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     private const ulong Stride = 256 * KiB;
     private const string Fork = "fork() of the source", Write = "process_vm_writev()", Read = "process_vm_readv()", Pipe = "a pipe",
         SharedFile = "memfd + MAP_PRIVATE", Push = "push", Pull = "pull", Third = "third party", Populated = "third party, PVMMAP_POPULATE", Move = "push, PVMMAP_MOVE";
-    private const string BareCall = "a push's system calls in C", BareFork = "fork() of that C program";
+    private const string ForkOfSource = "fork() of the C source";
     private const string Bare = "bare userfaultfd handler", Lazy = "process_vm_mmap, PVMMAP_LAZY";
     private const string Together = "handler on the same processor", Apart = "handler anywhere";
     private const string Call = "call", Whole = "call, then every page in place", Filling = "from the end of the call to every page in place",
@@ -44,6 +44,9 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     [
         "memfd + MAP_PRIVATE: the source's memory has to be copied into the file first, and stays twice; the target then shares pages of a file, which are neither anonymous nor its own before it writes to them.",
     ];
+
+    /// <summary>What a call cannot do without, in C; and with what makes it one that can do no harm.</summary>
+    private static readonly (string Way, bool Guarded)[] s_inC = [.. new[] { Push, Pull, Third }.SelectMany(way => new[] { (way, false), (way, true) })];
 
     private ulong _seed;
 
@@ -76,9 +79,12 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             say($"{data.Name}, round {round} of {data.Rounds}");
             times.Counted = round > 0;
             Round(source, target, data, times);
-            if (BareProgram.Call.MeasureCall(data.Length, data.Kind) is not { } bare) continue;
-            times.Add(BareFork, Call, bare.Fork);
-            times.Add(BareCall, Call, bare.Call);
+            foreach ((string way, bool guarded) in s_inC)
+            {
+                if (BareProgram.Call.MeasureCall(way, data.Length, data.Kind, guarded) is not { } bare) continue;
+                times.Add(InC(way, guarded), ForkOfSource, bare.Fork);
+                times.Add(InC(way, guarded), Call, bare.Call);
+            }
         }
 
         Account(source, target, data, times, say, interrupted);
@@ -89,8 +95,8 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             .. new[] { Push, Pull, Third }.Select(way => new Finding(
                 $"(call of {way} - 1 ms) / fork(), {data.Name}", Math.Max(0, times.Median(way, Call) - Millisecond) / times.Median(Fork, Call),
                 FigureUnit.Times, AtMost: TimesFork)),
-            new($"(call of {BareCall} - 1 ms) / its fork(), {data.Name}", (times.MedianOrNull(BareCall, Call) - Millisecond) / times.MedianOrNull(BareFork, Call), FigureUnit.Times),
-            new($"call of push / of {BareCall}, {data.Name}", times.Median(Push, Call) / times.MedianOrNull(BareCall, Call), FigureUnit.Times),
+            .. s_inC.Select(c => new Finding($"(call of {InC(c.Way, c.Guarded)} - 1 ms) / its fork(), {data.Name}",
+                (times.MedianOrNull(InC(c.Way, c.Guarded), Call) - Millisecond) / times.MedianOrNull(InC(c.Way, c.Guarded), ForkOfSource), FigureUnit.Times)),
             .. data.Kind == PageKind.Small ? (IEnumerable<Finding>)
             [
                 new($"rate of the fill / of process_vm_writev(), {data.Name}", times.Median(Write, Call) / times.Median(Third, Filling), FigureUnit.Times, AtLeast: TimesSmallPages),
@@ -138,6 +144,8 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             });
         }
     }
+
+    private static string InC(string way, bool guarded) => $"{way}, its system calls in C{(guarded ? ", guarded" : "")}";
 
     /// <summary>Each way once; around each of them what one wants to do before and after.</summary>
     private void Round(WorkerProcess source, WorkerProcess target, Data data, Measurements times, Action<string, Action>? around = null)

@@ -1,7 +1,9 @@
-// The floor of what a copy's call can cost: the system calls that a push cannot do without, one behind the other, in C. Nothing is checked that could be left out,
-// nothing can be undone, nobody guards anybody, no page is delivered and there is no third process; source and target are one thread each. Prints the
-// median of fork() of the source, and of the call, in nanoseconds.
-// usage: bare_call BYTES small|huge ROUNDS
+// The floor of what a copy's call can cost: the system calls that it cannot do without, one behind the other, in C, for a push, a pull and a call by a third process. Nothing
+// is checked that could be left out, nothing can be undone, nobody guards anybody, and no page is delivered; source and target are one thread each. Or guarded: with the system
+// calls by which one can know that it does no harm (who they are, whether a userfaultfd is in the range, what was taken and how it is mapped), with a process that keeps zeros
+// away should holder and guardian be killed, and with their place in cgroups and for the out-of-memory killer. Prints the median of fork() of the source, and of
+// the call, in nanoseconds.
+// usage: bare_call push|pull|"third party" BYTES small|huge bare|guarded ROUNDS
 #define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>
@@ -31,12 +33,19 @@
 #define PTRACE_SETSIGMASK 0x420b
 #endif
 
+enum { holder_code = 36 << 10, holder_room = holder_code + (64 << 10) };
+
 static char *source;
 static size_t bytes;
-static int is_huge;
-static pid_t program, target, holder;
-static int ours;
-static char tracer_stack[64 << 10] __attribute__((aligned(16)));
+static int is_huge, is_guarded;
+static pid_t program, from, to, holder, guardian, sentinel;
+static int ours, to_sentinel;
+static char tracer_stack[64 << 10] __attribute__((aligned(16))), sentinel_stack[16 << 10] __attribute__((aligned(16))), holder_stack[64 << 10] __attribute__((aligned(16)));
+// What a holder that was born elsewhere tells of itself.
+static struct {
+    int pair[2];
+    void *room;
+} settled;
 
 static void fail(const char *what)
 {
@@ -51,45 +60,108 @@ static uint64_t now(void)
     return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
-static void trace(long request, void *address, void *data)
+static void trace(long request, pid_t pid, void *address, void *data)
 {
-    if (ptrace(request, target, address, data)) fail("ptrace");
+    if (ptrace(request, pid, address, data)) fail("ptrace");
 }
 
 // As who is woken from a sleep comes late, the look is repeated for as long as an answer mostly takes.
-static void await_stop(void)
+static int await(pid_t pid)
 {
     int status;
     pid_t who = 0;
     for (int spin = 0; spin < 1000 && !who; spin++) {
-        who = waitpid(target, &status, __WALL | WNOHANG);
+        who = waitpid(pid, &status, __WALL | WNOHANG);
         if (!who) sched_yield();
     }
-    if (!who) who = waitpid(target, &status, __WALL);
-    if (who != target || !WIFSTOPPED(status)) fail("waitpid");
+    if (!who) who = waitpid(pid, &status, __WALL);
+    if (who != pid) fail("waitpid");
+    return status;
 }
 
-static struct user_regs_struct saved;
-
-static long in_target(long number, long a1, long a2, long a3, long a4, long a5, long a6)
+static void await_stop(pid_t pid)
 {
-    struct user_regs_struct r = saved;
-    // It waits in pause(): its instruction is right before.
-    r.rip -= 2;
+    if (!WIFSTOPPED(await(pid))) fail("a stop");
+}
+
+// A process that stands still, from enter() to leave(); the caller itself makes its system calls at once.
+struct visit {
+    pid_t pid;
+    struct user_regs_struct saved;
+    uint64_t mask;
+    long pages;
+    char state[16 << 10];
+};
+
+static void prepare(struct visit *v, uintptr_t code, long number, long a1, long a2, long a3, long a4, long a5, long a6)
+{
+    struct user_regs_struct r = v->saved;
+    r.rip = code;
     r.rax = number;
     r.orig_rax = -1;
     r.rdi = a1, r.rsi = a2, r.rdx = a3, r.r10 = a4, r.r8 = a5, r.r9 = a6;
-    trace(PTRACE_SETREGS, 0, &r);
-    for (int i = 0; i < 2; i++) {
-        trace(PTRACE_SYSCALL, 0, 0);
-        await_stop();
+    trace(PTRACE_SETREGS, v->pid, 0, &r);
+}
+
+static void step(struct visit *v)
+{
+    trace(PTRACE_SYSCALL, v->pid, 0, 0);
+    await_stop(v->pid);
+}
+
+static long in(struct visit *v, long number, long a1, long a2, long a3, long a4, long a5, long a6)
+{
+    long result;
+    if (v->pid == program) {
+        result = syscall(number, a1, a2, a3, a4, a5, a6);
+    } else {
+        // It waits in pause(): its instruction is right before.
+        prepare(v, v->saved.rip - 2, number, a1, a2, a3, a4, a5, a6);
+        step(v);
+        step(v);
+        struct user_regs_struct r;
+        trace(PTRACE_GETREGS, v->pid, 0, &r);
+        result = r.rax;
+        if (result < 0 && result > -4096) {
+            errno = -result;
+            result = -1;
+        }
     }
-    trace(PTRACE_GETREGS, 0, &r);
-    if ((long)r.rax < 0 && (long)r.rax > -4096) {
-        errno = -r.rax;
-        fail("a system call in the target");
-    }
-    return r.rax;
+    if (result == -1) fail("a system call");
+    return result;
+}
+
+static void enter(struct visit *v, pid_t pid)
+{
+    v->pid = pid;
+    if (pid == program) return;
+    trace(PTRACE_SEIZE, pid, 0, (void *)(PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE));
+    trace(PTRACE_INTERRUPT, pid, 0, 0);
+    await_stop(pid);
+    uint64_t all = ~0ull;
+    struct iovec area = { v->state, sizeof v->state };
+    trace(PTRACE_GETREGS, pid, 0, &v->saved);
+    trace(PTRACE_GETSIGMASK, pid, (void *)8, &v->mask);
+    trace(PTRACE_GETREGSET, pid, (void *)NT_X86_XSTATE, &area);
+    trace(PTRACE_SETSIGMASK, pid, (void *)8, &all);
+    // Code of ours, which gives the thread its registers back should the tracer die.
+    v->pages = in(v, SYS_mmap, 0, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct iovec local = { v->state, 4096 }, remote = { (void *)v->pages, 4096 };
+    if (process_vm_writev(pid, &local, 1, &remote, 1, 0) != 4096) fail("process_vm_writev");
+}
+
+static void leave(struct visit *v)
+{
+    if (v->pid == program) return;
+    in(v, SYS_munmap, v->pages, 8192, 0, 0, 0, 0);
+    // Back through a stop in which the kernel makes its own system call start again.
+    trace(PTRACE_SETSIGMASK, v->pid, (void *)8, &v->mask);
+    trace(PTRACE_INTERRUPT, v->pid, 0, 0);
+    trace(PTRACE_SETREGS, v->pid, 0, &v->saved);
+    trace(PTRACE_CONT, v->pid, 0, 0);
+    await_stop(v->pid);
+    trace(PTRACE_SETREGS, v->pid, 0, &v->saved);
+    trace(PTRACE_DETACH, v->pid, 0, 0);
 }
 
 static void send_descriptor(int socket, int fd)
@@ -113,8 +185,10 @@ static void receive_descriptor(int socket)
 
 static void expect(int socket)
 {
-    char byte;
-    if (read(socket, &byte, 1) != 1) fail("the holder");
+    // What it says first is its guardian.
+    pid_t who;
+    if (read(socket, &who, sizeof who) != sizeof who) fail("the holder");
+    guardian = who;
 }
 
 static void read_proc(pid_t pid, const char *name)
@@ -133,25 +207,179 @@ static void end_with(pid_t parent)
     if (getppid() != parent) _exit(0);
 }
 
-// Has the memory, and a guardian without a page of it.
+// Has the memory, and a guardian without a page of it. Ends with whoever has the other end of the socket.
 static void hold(int socket)
 {
-    end_with(program);
     setsid();
     madvise(source, bytes, MADV_WIPEONFORK);
-    pid_t self = getpid();
-    if (!fork()) {
+    pid_t self = getpid(), guardian = fork();
+    if (!guardian) {
         end_with(self);
         for (;;) pause();
     }
-    if (write(socket, "R", 1) != 1) _exit(1);
+    if (write(socket, &guardian, sizeof guardian) != sizeof guardian) _exit(1);
     receive_descriptor(socket);
-    if (write(socket, "S", 1) != 1) _exit(1);
-    for (;;) pause();
+    if (write(socket, &guardian, sizeof guardian) != sizeof guardian) _exit(1);
+    receive_descriptor(socket);
+    _exit(0);
 }
 
-static int call(void *destination)
+// In a task that shares the source's memory: forks a child that the source never learns of, and exits.
+void intermediate(void);
+__asm__("intermediate:\n\t"
+        "syscall\n\t"
+        "test %eax, %eax\n\t"
+        "jnz 1f\n\t"
+        "mov $56, %eax\n\t"
+        "xor %edi, %edi\n\t"
+        "xor %esi, %esi\n\t"
+        "xor %edx, %edx\n\t"
+        "xor %r10d, %r10d\n\t"
+        "xor %r8d, %r8d\n\t"
+        "syscall\n\t"
+        "mov $60, %eax\n\t"
+        "xor %edi, %edi\n\t"
+        "syscall\n\t"
+        "1: hlt");
+
+// In that child, under the tracer: room for the code, and sockets; then it waits.
+static void settle(void)
 {
+    settled.room = mmap(0, holder_room, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (settled.room == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, settled.pair)) _exit(1);
+    __asm__ volatile("int3");
+    __builtin_unreachable();
+}
+
+static void continue_at(long request, pid_t pid, struct user_regs_struct r, uintptr_t code, long argument)
+{
+    r.rip = code;
+    r.rdi = argument;
+    r.rsp = (uintptr_t)holder_stack + sizeof holder_stack - 8;
+    r.orig_rax = -1;
+    trace(PTRACE_SETREGS, pid, 0, &r);
+    trace(request, pid, 0, 0);
+}
+
+static pid_t next_born(pid_t parent)
+{
+    unsigned long born;
+    trace(PTRACE_GETEVENTMSG, parent, 0, &born);
+    await_stop(born);
+    return born;
+}
+
+// The userfaultfd of a process, for the caller; closed there.
+static int new_userfaultfd(struct visit *v)
+{
+    long number = in(v, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0, 0);
+    if (v->pid == program) return number;
+    int pidfd = syscall(SYS_pidfd_open, v->pid, 0), uffd = syscall(SYS_pidfd_getfd, pidfd, number, 0);
+    close(pidfd);
+    in(v, SYS_close, number, 0, 0, 0, 0, 0);
+    return uffd;
+}
+
+static void guard(int uffd, void *at)
+{
+    struct uffdio_api api = { .api = UFFD_API };
+    struct uffdio_register r = { .range = { (uintptr_t)at, bytes }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+    if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &r)) fail("userfaultfd");
+}
+
+// Nobody else's is in the range if ours can be.
+static void probe(struct visit *v)
+{
+    if (!is_guarded) return;
+    int uffd = new_userfaultfd(v);
+    guard(uffd, source);
+    struct uffdio_range r = { (uintptr_t)source, bytes };
+    if (ioctl(uffd, UFFDIO_UNREGISTER, &r)) fail("userfaultfd");
+    close(uffd);
+}
+
+static void look_at(pid_t pid)
+{
+    if (!is_guarded) return;
+    char byte;
+    struct iovec local = { &byte, 1 }, remote = { source, 1 };
+    int pidfd = syscall(SYS_pidfd_open, pid, 0);
+    read_proc(pid, "status");
+    if (pidfd < 0 || process_vm_readv(pid, &local, 1, &remote, 1, 0) != 1) fail("a look at a process");
+    close(pidfd);
+}
+
+static int watch(void *socket)
+{
+    dup2((int)(intptr_t)socket, 0);
+    close_range(1, ~0u, 0);
+    setsid();
+    receive_descriptor(0);
+    if (write(0, &sentinel, sizeof sentinel) != sizeof sentinel) _exit(1);
+    receive_descriptor(0);
+    _exit(0);
+}
+
+static void start_sentinel(void)
+{
+    if (!is_guarded) return;
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) fail("socketpair");
+    sentinel = clone(watch, sentinel_stack + sizeof sentinel_stack, CLONE_VM, (void *)(intptr_t)pair[1]);
+    if (sentinel < 0) fail("clone");
+    close(pair[1]);
+    to_sentinel = pair[0];
+}
+
+static void settle_in(pid_t pid)
+{
+    if (!is_guarded) return;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/oom_score_adj", pid);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "0", 1) != 1) fail(path);
+    close(fd);
+}
+
+static void take_from_another(void)
+{
+    static struct visit there;
+    enter(&there, from);
+    if (is_guarded) read_proc(from, "status");
+    probe(&there);
+    prepare(&there, (uintptr_t)intermediate, SYS_clone, CLONE_VM, 0, 0, 0, 0, 0);
+    step(&there);
+    // The news of the birth comes before the end of the call.
+    step(&there);
+    pid_t between = next_born(from);
+    step(&there);
+    trace(PTRACE_CONT, between, 0, 0);
+    await_stop(between);
+    holder = next_born(between);
+    trace(PTRACE_CONT, between, 0, 0);
+    await(between);
+    in(&there, SYS_wait4, between, 0, __WALL, 0, 0, 0);
+    continue_at(PTRACE_CONT, holder, there.saved, (uintptr_t)settle, 0);
+    leave(&there);
+    await_stop(holder);
+
+    struct iovec local = { &settled, sizeof settled }, remote = local;
+    if (process_vm_readv(holder, &local, 1, &remote, 1, 0) != sizeof settled) fail("process_vm_readv");
+    int pidfd = syscall(SYS_pidfd_open, holder, 0);
+    ours = syscall(SYS_pidfd_getfd, pidfd, settled.pair[0], 0);
+    if (ours < 0) fail("pidfd_getfd");
+    close(pidfd);
+    static char code[holder_code];
+    local = (struct iovec){ code, sizeof code }, remote = (struct iovec){ settled.room, sizeof code };
+    if (process_vm_writev(holder, &local, 1, &remote, 1, 0) != sizeof code) fail("process_vm_writev");
+    continue_at(PTRACE_DETACH, holder, there.saved, (uintptr_t)hold, settled.pair[1]);
+}
+
+static void take_own(void)
+{
+    static struct visit here;
+    here.pid = program;
+    probe(&here);
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) fail("socketpair");
     holder = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
@@ -162,52 +390,48 @@ static int call(void *destination)
     }
     close(pair[1]);
     ours = pair[0];
-    expect(ours);
-    read_proc(holder, "maps");
+}
 
-    trace(PTRACE_SEIZE, 0, (void *)PTRACE_O_TRACESYSGOOD);
-    trace(PTRACE_INTERRUPT, 0, 0);
-    await_stop();
-    uint64_t mask, all = ~0ull;
-    static char state[16 << 10];
-    struct iovec area = { state, sizeof state };
-    trace(PTRACE_GETREGS, 0, &saved);
-    trace(PTRACE_GETSIGMASK, (void *)8, &mask);
-    trace(PTRACE_GETREGSET, (void *)NT_X86_XSTATE, &area);
-    trace(PTRACE_SETSIGMASK, (void *)8, &all);
-    // Code of ours, which gives the thread its registers back should the tracer die.
-    long pages = in_target(SYS_mmap, 0, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    struct iovec from = { state, 4096 }, to = { (void *)pages, 4096 };
-    if (process_vm_writev(target, &from, 1, &to, 1, 0) != 4096) fail("process_vm_writev");
-    // The region, built where nobody knows of it.
-    long region = in_target(SYS_mmap, 0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    long number = in_target(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0, 0);
-    int pidfd = syscall(SYS_pidfd_open, target, 0), uffd = syscall(SYS_pidfd_getfd, pidfd, number, 0);
-    close(pidfd);
-    struct uffdio_api api = { .api = UFFD_API };
-    struct uffdio_register r = { .range = { region, bytes }, .mode = UFFDIO_REGISTER_MODE_MISSING };
-    if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &r)) fail("userfaultfd");
-    in_target(SYS_close, number, 0, 0, 0, 0, 0);
-    in_target(SYS_mprotect, region, bytes, PROT_READ | PROT_WRITE, 0, 0, 0);
-    in_target(SYS_madvise, region, bytes, is_huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, 0, 0, 0);
-    send_descriptor(ours, uffd);
+static int call(void *destination)
+{
+    start_sentinel();
+    look_at(from);
+    look_at(to);
+    if (is_guarded) read_proc(from, "maps");
+    if (from == program) take_own();
+    else take_from_another();
+    if (is_guarded) {
+        read_proc(from, "cgroup");
+        read_proc(to, "cgroup");
+    }
     expect(ours);
-    in_target(SYS_mremap, region, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, (long)destination, 0);
-    in_target(SYS_munmap, pages, 8192, 0, 0, 0, 0);
-    // Back through a stop in which the kernel makes its own system call start again.
-    trace(PTRACE_SETSIGMASK, (void *)8, &mask);
-    trace(PTRACE_INTERRUPT, 0, 0);
-    trace(PTRACE_SETREGS, 0, &saved);
-    trace(PTRACE_CONT, 0, 0);
-    await_stop();
-    trace(PTRACE_SETREGS, 0, &saved);
-    trace(PTRACE_DETACH, 0, 0);
+    read_proc(guardian, is_guarded ? "smaps" : "maps");
+    if (is_guarded) read_proc(guardian, "numa_maps");
+
+    static struct visit there;
+    enter(&there, to);
+    if (is_guarded) read_proc(to, "status");
+    // The region, built where nobody knows of it.
+    long region = in(&there, SYS_mmap, 0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int uffd = new_userfaultfd(&there);
+    guard(uffd, (void *)region);
+    in(&there, SYS_mprotect, region, bytes, PROT_READ | PROT_WRITE, 0, 0, 0);
+    in(&there, SYS_madvise, region, bytes, is_huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, 0, 0, 0);
+    if (is_guarded) send_descriptor(to_sentinel, uffd);
+    send_descriptor(ours, uffd);
+    if (is_guarded) expect(to_sentinel);
+    expect(ours);
+    in(&there, SYS_mremap, region, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, (long)destination, 0);
+    leave(&there);
     close(uffd);
+    settle_in(sentinel);
+    settle_in(guardian);
+    settle_in(holder);
     _exit(0);
 }
 
 // The stops of whom one traces are reported to a whole process, so that it takes one of its own.
-static uint64_t push(void *destination)
+static uint64_t call_time(void *destination)
 {
     uint64_t start = now();
     pid_t tracer = clone((int (*)(void *))call, tracer_stack + sizeof tracer_stack, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_VFORK, destination);
@@ -217,6 +441,7 @@ static uint64_t push(void *destination)
     kill(holder, SIGKILL);
     waitpid(holder, 0, 0);
     close(ours);
+    if (is_guarded) close(to_sentinel);
     return took;
 }
 
@@ -237,13 +462,49 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static void fill(void)
+{
+    for (size_t at = 0; at < bytes; at += 4096) source[at] = 1;
+}
+
+// One that has the memory, or none of it, and says how long fork() of it takes.
+static pid_t other_process(int is_source, uint64_t *forked)
+{
+    int ends[2];
+    if (pipe(ends)) fail("pipe");
+    pid_t pid = fork();
+    if (pid < 0) fail("fork");
+    if (!pid) {
+        end_with(program);
+        if (is_source) fill();
+        uint64_t took = raw_fork();
+        if (write(ends[1], &took, sizeof took) != sizeof took) _exit(1);
+        for (;;) pause();
+    }
+    uint64_t took;
+    if (read(ends[0], &took, sizeof took) != sizeof took) fail("another process");
+    if (is_source) *forked = took;
+    close(ends[0]);
+    close(ends[1]);
+    return pid;
+}
+
+static void end(pid_t pid)
+{
+    if (pid == program) return;
+    kill(pid, SIGKILL);
+    waitpid(pid, 0, 0);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 4) return 2;
+    if (argc != 6) return 2;
     program = getpid();
-    bytes = strtoull(argv[1], 0, 0);
-    is_huge = !strcmp(argv[2], "huge");
-    int rounds = atoi(argv[3]);
+    int pushes = !strcmp(argv[1], "push"), pulls = !strcmp(argv[1], "pull");
+    bytes = strtoull(argv[2], 0, 0);
+    is_huge = !strcmp(argv[3], "huge");
+    is_guarded = !strcmp(argv[4], "guarded");
+    int rounds = atoi(argv[5]);
     const size_t huge_page = 2 << 20;
     source = mmap(0, bytes + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     void *destination = mmap(0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -253,18 +514,18 @@ int main(int argc, char **argv)
     uint64_t *calls = malloc(rounds * sizeof *calls), *forks = malloc(rounds * sizeof *forks);
     if (!calls || !forks) fail("malloc");
     for (int i = -1; i < rounds; i++) {
-        // Before there is any memory, so that it has none of it.
+        uint64_t forked = 0;
+        // Before there is any memory, so that the target has none of it.
         madvise(source, bytes, MADV_DONTNEED);
-        target = fork();
-        if (target < 0) fail("fork");
-        if (!target) {
-            end_with(program);
-            for (;;) pause();
+        to = pulls ? program : other_process(0, &forked);
+        from = pushes ? program : other_process(1, &forked);
+        if (pushes) {
+            fill();
+            forked = raw_fork();
         }
-        for (size_t at = 0; at < bytes; at += 4096) source[at] = 1;
-        uint64_t forked = raw_fork(), called = push(destination);
-        kill(target, SIGKILL);
-        waitpid(target, 0, 0);
+        uint64_t called = call_time(destination);
+        end(from);
+        end(to);
         // The first finds the code.
         if (i < 0) continue;
         forks[i] = forked;
