@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using Pvmmap.Linux;
 using Pvmmap.Procfs;
@@ -12,8 +13,7 @@ namespace Pvmmap.Remote;
 /// <param name="Stack">The stack pointer that makes rt_sigreturn find it.</param>
 /// <param name="Instruction">The <c>syscall; ret</c>.</param>
 /// <param name="Below">Where the memory begins that it, and the calls below it, use.</param>
-/// <param name="Content">What was there: below a stack pointer nothing is kept by rule, but what has been read there was the process's own.</param>
-internal sealed record SignalFrame(ulong Stack, ulong Instruction, ulong Below, byte[] Content)
+internal sealed record SignalFrame(ulong Stack, ulong Instruction, ulong Below) : IDisposable
 {
     // asm/sigcontext.h, asm/ucontext.h of x86-64.
     private const int RedZone = 128;
@@ -31,8 +31,15 @@ internal sealed record SignalFrame(ulong Stack, ulong Instruction, ulong Below, 
     public const int LargestExtendedState = 16 * 1024;
     private const ushort UserStackSegment = 0x2b;
 
+    // Rented: new memory for as much is some fifty microseconds of page faults, with the process standing still.
+    private byte[]? content;
+    private int length;
+
     /// <summary>What it lies over, and the calls below it.</summary>
-    public PageRange Range => new(Below, Below + (ulong)Content.Length);
+    public PageRange Range => new(Below, Below + (ulong)length);
+
+    /// <summary>What was there: below a stack pointer nothing is kept by rule, but what has been read there was the process's own.</summary>
+    public ReadOnlySpan<byte> Content => content.AsSpan(0, length);
 
     /// <summary>Bytes below the frame at which calls on the trampoline have their stack pointer.</summary>
     public const ulong Distance = 256;
@@ -67,10 +74,20 @@ internal sealed record SignalFrame(ulong Stack, ulong Instruction, ulong Below, 
         Span<byte> frame = stackalloc byte[FrameBytes];
         Build(frame, thread.Saved, signalMask, code.Restore, at + 8 + FrameBytes);
         ulong below = at - Distance - CallBytes;
-        byte[] content = new byte[at + 8 + FrameBytes + (ulong)xstateBytes + 4 - below];
-        if (Memory.ReadFrom(pid, below, content) != Errno.None) return null;
-        if (Memory.WriteTo(pid, at, frame, at + 8 + FrameBytes, xstate.AsSpan(0, xstateBytes + 4)) != Errno.None) return null;
-        return new SignalFrame(at, code.SyscallReturn, below, content);
+        int length = (int)(at + 8 + FrameBytes + (ulong)xstateBytes + 4 - below);
+        SignalFrame whole = new(at, code.SyscallReturn, below) { content = ArrayPool<byte>.Shared.Rent(length), length = length };
+        if (Memory.ReadFrom(pid, below, whole.content.AsSpan(0, length)) == Errno.None
+            && Memory.WriteTo(pid, at, frame, at + 8 + FrameBytes, xstate.AsSpan(0, xstateBytes + 4)) == Errno.None) return whole;
+        whole.Dispose();
+        return null;
+    }
+
+    /// <summary>The content is not needed any more.</summary>
+    public void Dispose()
+    {
+        if (content is null) return;
+        ArrayPool<byte>.Shared.Return(content);
+        (content, length) = (null, 0);
     }
 
     private static void Build(Span<byte> frame, in Ptrace.Registers saved, ulong signalMask, ulong restore, ulong fpState)

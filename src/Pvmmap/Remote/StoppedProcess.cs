@@ -602,6 +602,7 @@ internal sealed class StoppedProcess : IProcessCalls
         {
             // The process, or the tracer with everything it held, is gone: nothing stands still any more.
         }
+        signalFrame?.Dispose();
         StopTime = Stopwatch.GetElapsedTime(stoppedAt);
         Step.ReachedIn(Pid, CallStep.SourceReleased, CallStep.TargetReleased, CallStep.MovedSourceReleased);
     }
