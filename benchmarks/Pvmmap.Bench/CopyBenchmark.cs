@@ -45,8 +45,10 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         "memfd + MAP_PRIVATE: the source's memory has to be copied into the file first, and stays twice; the target then shares pages of a file, which are neither anonymous nor its own before it writes to them.",
     ];
 
+    private static readonly string[] s_ways = [Push, Pull, Third];
+
     /// <summary>What a call cannot do without, in C; and with what makes it one that can do no harm.</summary>
-    private static readonly (string Way, bool Guarded)[] s_inC = [.. new[] { Push, Pull, Third }.SelectMany(way => new[] { (way, false), (way, true) })];
+    private static readonly (string Way, bool Guarded)[] s_inC = [.. s_ways.SelectMany(way => new[] { (way, false), (way, true) })];
 
     private ulong _seed;
 
@@ -92,11 +94,11 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         _amounts.AddRange(times.Amounts);
         _findings.AddRange(
         [
-            .. new[] { Push, Pull, Third }.Select(way => new Finding(
+            .. s_ways.Select(way => new Finding(
                 $"(call of {way} - 1 ms) / fork(), {data.Name}", Math.Max(0, times.Median(way, Call) - Millisecond) / times.Median(Fork, Call),
                 FigureUnit.Times, AtMost: TimesFork)),
-            .. s_inC.Select(c => new Finding($"(call of {InC(c.Way, c.Guarded)} - 1 ms) / its fork(), {data.Name}",
-                (times.MedianOrNull(InC(c.Way, c.Guarded), Call) - Millisecond) / times.MedianOrNull(InC(c.Way, c.Guarded), ForkOfSource), FigureUnit.Times)),
+            .. s_inC.Select(c => InC(c.Way, c.Guarded)).Select(inC => new Finding(
+                $"(call of {inC} - 1 ms) / its fork(), {data.Name}", (times.MedianOrNull(inC, Call) - Millisecond) / times.MedianOrNull(inC, ForkOfSource), FigureUnit.Times)),
             .. data.Kind == PageKind.Small ? (IEnumerable<Finding>)
             [
                 new($"rate of the fill / of process_vm_writev(), {data.Name}", times.Median(Write, Call) / times.Median(Third, Filling), FigureUnit.Times, AtLeast: TimesSmallPages),

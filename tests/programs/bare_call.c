@@ -38,7 +38,7 @@ enum { holder_code = 36 << 10, holder_room = holder_code + (64 << 10) };
 static char *source;
 static size_t bytes;
 static int is_huge, is_guarded;
-static pid_t program, from, to, holder, guardian, sentinel;
+static pid_t program, from, to, holder, sentinel;
 static int ours, to_sentinel;
 static char tracer_stack[64 << 10] __attribute__((aligned(16))), sentinel_stack[16 << 10] __attribute__((aligned(16))), holder_stack[64 << 10] __attribute__((aligned(16)));
 // What a holder that was born elsewhere tells of itself.
@@ -183,12 +183,12 @@ static void receive_descriptor(int socket)
     if (recvmsg(socket, &m, 0) != 1) _exit(0);
 }
 
-static void expect(int socket)
+// A word of the holder is its guardian's number, one of the sentinel its own.
+static pid_t expect(int socket)
 {
-    // What it says first is its guardian.
     pid_t who;
     if (read(socket, &who, sizeof who) != sizeof who) fail("the holder");
-    guardian = who;
+    return who;
 }
 
 static void read_proc(pid_t pid, const char *name)
@@ -404,7 +404,7 @@ static int call(void *destination)
         read_proc(from, "cgroup");
         read_proc(to, "cgroup");
     }
-    expect(ours);
+    pid_t guardian = expect(ours);
     read_proc(guardian, is_guarded ? "smaps" : "maps");
     if (is_guarded) read_proc(guardian, "numa_maps");
 

@@ -31,7 +31,7 @@ internal sealed record SignalFrame(ulong Stack, ulong Instruction, ulong Below) 
     public const int LargestExtendedState = 16 * 1024;
     private const ushort UserStackSegment = 0x2b;
 
-    // Rented: new memory for as much is some fifty microseconds of page faults, with the process standing still.
+    // Rented: it would be half of what a call allocates.
     private byte[]? content;
     private int length;
 
