@@ -58,7 +58,9 @@ public sealed class SnapshotSurvivalTests(Theatre theatre) : Scene(theatre)
             int tool = StartTool(sitter, file);
             WaitFor(after);
             Libc.Kill(tool, Libc.SIGKILL);
+            // One that had ended by then has shown that the whole takes no longer: the machine was busier before.
             if (Theatre.Nursery.WaitForEnd(tool) == -Libc.SIGKILL) killed++;
+            else if (after < whole) whole = after;
             try
             {
                 sitter.AssertAsFound($"killed after {after.TotalMilliseconds:0.000} ms of {whole.TotalMilliseconds:0}");
@@ -233,7 +235,10 @@ public sealed class SnapshotSurvivalTests(Theatre theatre) : Scene(theatre)
         Assert.True(right, $"the capture says {string.Join(' ', done)}");
     }
 
-    private TimeSpan RunWhole(Sitter sitter, string file)
+    /// <summary>The shortest time that it takes: a machine that is busy once would have all victims killed too late.</summary>
+    private TimeSpan RunWhole(Sitter sitter, string file) => Enumerable.Range(0, 5).Min(_ => RunOnce(sitter, file));
+
+    private TimeSpan RunOnce(Sitter sitter, string file)
     {
         var clock = Stopwatch.StartNew();
         int tool = StartTool(sitter, file);
