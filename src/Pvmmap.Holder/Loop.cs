@@ -9,6 +9,9 @@ internal static unsafe class Loop
     private const int HighestDescriptor = 1024;
     private const long BackoffMilliseconds = 5;
     private const long MomentMilliseconds = 1;
+
+    /// <summary>What the caller has still to do when it has said that the call is over, and room for as much again.</summary>
+    private const long ReturnMicroseconds = 100;
     private const ulong CountSlice = 32 * 1024 * 1024;
 
     /// <summary>Serves until <see cref="End"/>.</summary>
@@ -141,7 +144,10 @@ internal static unsafe class Loop
         // the table, so this closes it there too.
         Published.Write(&service->Control->CallIsOpen, 0);
         Kernel.Close(service->Call, HolderFds.Socket);
-        return false;
+        // A message wakes its reader on the writer's processor, before the writer goes on (WF_SYNC): the first batch would keep the caller, who has next to nothing left to do,
+        // from returning for a time slice. Asleep once more, the holder is woken on another one, if that is idle.
+        WaitBriefly(service, ReturnMicroseconds, out bool ready);
+        return ready;
     }
 
     /// <summary>Sleeps until a context has a message or the time is over.</summary>

@@ -149,6 +149,25 @@ public sealed unsafe class RelocationTests
         }
     }
 
+    [Fact]
+    public void The_holder_sleeps_once_more_when_the_call_is_over_so_that_the_caller_returns_before_the_first_batch()
+    {
+        ulong before = 0, whole = 0;
+        for (ulong seed = 1; seed <= 100; seed++)
+        {
+            using Scenario scenario = Quiet(seed, pieces: 1);
+            scenario.Control->Lazy = 0;
+            ulong? delivered = null;
+            WhenServing(scenario, () => delivered ??= scenario.Control->BytesDone);
+            Run(scenario);
+            Assert.NotNull(delivered);
+            before += delivered.Value;
+            whole += scenario.Control->BytesDone;
+        }
+        Assert.Equal(0UL, before);
+        Assert.NotEqual(0UL, whole);
+    }
+
     // A lazy one in which nothing happens but what the test does.
     private static Scenario Quiet(ulong seed, int pieces)
     {
