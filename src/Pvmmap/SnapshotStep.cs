@@ -10,6 +10,8 @@ internal enum SnapshotStep
     AdviceChanged,
     /// <summary>The fork is done, and the source's advice is what it was.</summary>
     AdviceRestored,
+    /// <summary>What the fork does not have is about to be looked for in the source.</summary>
+    PagemapOpened,
     /// <summary>What the fork does not have is copied to this process; the source stands still yet.</summary>
     ContentCopied,
     /// <summary>The source runs on, and the child, under the tracer, has that content too.</summary>

@@ -448,6 +448,12 @@ internal sealed class StoppedProcess : IProcessCalls
 
     public void Confirm() => tracer.Confirm();
 
+    /// <summary>ESRCH if it has been killed since it stands still: then it seemed to have no page any more, to whom looked at its memory.</summary>
+    public void ConfirmStandsStill()
+    {
+        if (thread.GetRegisters(out _) != Errno.None) throw Gone();
+    }
+
     /// <summary>Waits until a process whose tracer has died has found its way back: its undo entries are behind it, and our pages gone. False if it does not run.</summary>
     public bool AwaitWayBack()
     {

@@ -184,8 +184,10 @@ internal sealed class SnapshotCapture
         List<SnapshotArea> copied = [.. Copied(areas, child.Tid)];
         using (FileDescriptor pagemap = Files.Open(string.Create(CultureInfo.InvariantCulture, $"/proc/{Pid}/pagemap"), Files.O_RDONLY))
         {
+            Step.Reached(SnapshotStep.PagemapOpened, child.Tid);
             foreach (SnapshotArea area in copied) stash.Take(area, WantedOf(area.Range), area.Vma.Shared ? ObjectOf(area.Vma) : null, pagemap);
         }
+        stopped.ConfirmStandsStill();
         List<SnapshotThread> threads = [.. registers.Select(Describe)];
         PageRange own = stopped.OwnPages;
         Step.Reached(SnapshotStep.ContentCopied, child.Tid);
