@@ -38,7 +38,10 @@ internal static unsafe class Boot
         {
             // khugepaged would turn dropped pages into populated ones.
             Kernel.DisableHugePages(call);
-            KeepOnly(call, arguments);
+            if (arguments->Postpones != 0)
+                Inheritance.Postpone(call, arguments);
+            else
+                Inheritance.GiveUp(call, arguments);
             // The guardian inherits the VMAs but no page of them: its fork costs nothing, and its smaps, which would otherwise take a walk over
             // all pages, tell at once what kind of memory the range was at the cut.
             Kernel.Advise(call, start, end, Kernel.MADV_WIPEONFORK);
@@ -64,11 +67,12 @@ internal static unsafe class Boot
         control->SourceLength = end - start;
         Service service;
         Service.Initialize(&service, call, control);
+        if (arguments->Postpones != 0)
+            service.Postponed = arguments;
         FillWorker.Prepare(&service, arguments);
         if (move)
         {
             control->Move = 1;
-            control->HolderOwnPid = (int)call(SystemCalls.getpid, 0, 0, 0, 0, 0, 0);
             control->ImageStart = arguments->ImageStart;
             control->ImageLength = arguments->ImageLength;
             Kernel.Advise(call, (ulong)mapped, (ulong)mapped + ControlPage.Size, Kernel.MADV_DONTFORK);
@@ -107,6 +111,7 @@ internal static unsafe class Boot
             descriptors = Messages.Receive(call, &received);
         if (descriptors == 1 && received.Content == FillHugePages)
         {
+            Inheritance.GiveUpLater(&service);
             HugePageFill.Run(&service, received.First);
             Messages.Send(call, HugePagesFilled);
             descriptors = Messages.Receive(call, &received);
@@ -205,30 +210,11 @@ internal static unsafe class Boot
         Kernel.Exit(call, 1);
     }
 
-    // Unmaps everything but the image and the source range.
-    private static void KeepOnly(KernelEntry call, HolderBootArguments* arguments)
-    {
-        ulong firstStart = arguments->ImageStart;
-        ulong firstEnd = firstStart + arguments->ImageLength;
-        ulong secondStart = arguments->SourceStart;
-        ulong secondEnd = secondStart + arguments->SourceLength;
-        if (secondStart < firstStart)
-        {
-            ulong start = firstStart;
-            ulong end = firstEnd;
-            firstStart = secondStart;
-            firstEnd = secondEnd;
-            secondStart = start;
-            secondEnd = end;
-        }
-        Sweep(call, SystemCalls.munmap, 0, firstStart);
-        Sweep(call, SystemCalls.munmap, firstEnd, secondStart);
-        Sweep(call, SystemCalls.munmap, secondEnd, arguments->AddressSpaceEnd);
-    }
-
-    // Does it to the whole range, or, where one sealed VMA (vDSO, mseal) makes the whole fail, to all but that. Returns how many pages refused.
-    // A source page may be unreadable by its protection or by its protection key.
-    private static ulong Sweep(KernelEntry call, long number, ulong start, ulong end)
+    /// <summary>
+    /// Does it to the whole range, or, where one sealed VMA (vDSO, mseal) makes the whole fail, to all but that. Returns how many pages refused.
+    /// A source page may be unreadable by its protection or by its protection key.
+    /// </summary>
+    public static ulong Sweep(KernelEntry call, long number, ulong start, ulong end)
     {
         ulong refused = 0;
         ulong piece = end - start;
@@ -256,6 +242,7 @@ internal static unsafe class Boot
     {
         KernelEntry call = service->Call;
         long self = call(SystemCalls.getpid, 0, 0, 0, 0, 0, 0);
+        service->Control->HolderOwnPid = (int)self;
         long pidfd = call(SystemCalls.pidfd_open, self, 0, 0, 0, 0, 0);
         if (pidfd < 0)
             return pidfd;

@@ -28,6 +28,8 @@ internal struct HolderBootArguments
     public ulong Mark;
     /// <summary>Not 0: this process keeps a snapshot. Bytes of the description that it maps: whole pages with a <see cref="KeeperHeader"/> in front.</summary>
     public ulong Keep;
+    /// <summary>Not 0: what it has inherited besides the range, not much, is given up only behind the call.</summary>
+    public ulong Postpones;
 
     /// <summary>Bytes at the end of the image for the stacks: last that of the holder, below it, in a move, that of its guardian, and first that of the second thread of the fill.</summary>
     public const ulong StackBytes = HolderStackBytes + GuardianStackBytes + WorkerStackBytes;

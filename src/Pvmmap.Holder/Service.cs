@@ -12,6 +12,8 @@ internal unsafe struct Service
 
     public KernelEntry Call;
     public ControlPage* Control;
+    /// <summary>Tells what was inherited besides the range, while that is still to be given up; then null.</summary>
+    public HolderBootArguments* Postponed;
 
     /// <summary>The guardian applying what it found in the message buffer: an event may be there that was half applied already.</summary>
     public bool Recovering;
@@ -103,6 +105,7 @@ internal unsafe struct Service
     {
         service->Call = call;
         service->Control = control;
+        service->Postponed = null;
         service->Recovering = false;
         service->IsGuardian = false;
         service->IsSentinel = false;

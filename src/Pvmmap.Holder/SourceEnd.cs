@@ -155,24 +155,14 @@ internal static unsafe class SourceEnd
             for (uint i = 0; i < holders->Count; i++)
             {
                 ControlPage* control = (ControlPage*)pages[i];
-                Keep((ulong)control, ControlPage.Size, start, &keptStart, &keptEnd);
-                Keep(control->ImageStart, control->ImageLength, start, &keptStart, &keptEnd);
-                Keep(control->ReservedStart, control->ReservedLength, start, &keptStart, &keptEnd);
+                Inheritance.Keep((ulong)control, ControlPage.Size, start, &keptStart, &keptEnd);
+                Inheritance.Keep(control->ImageStart, control->ImageLength, start, &keptStart, &keptEnd);
+                Inheritance.Keep(control->ReservedStart, control->ReservedLength, start, &keptStart, &keptEnd);
             }
             if (keptStart > start)
                 Kernel.Unmap(service->Call, start, keptStart - start);
             start = keptEnd;
         }
-    }
-
-    // The kept range that comes first at or behind an address.
-    private static void Keep(ulong start, ulong length, ulong from, ulong* keptStart, ulong* keptEnd)
-    {
-        ulong end = start + length;
-        if (length == 0 || end <= from || start >= *keptStart)
-            return;
-        *keptStart = start > from ? start : from;
-        *keptEnd = end;
     }
 
     [StructLayout(LayoutKind.Sequential, Size = 8 + 8 * Maximum)]

@@ -25,6 +25,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
 
     /// <summary>What has been done early of what belongs to the end: this process is in the target's cgroups, the sentinel has its oom_score_adj.</summary>
     private bool together, shielded;
+    private int? targetScore;
 
     private bool found, confirmed;
 
@@ -193,6 +194,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     {
         FindSentinel();
         together = CgroupMembership.AreTogether(Self, targetPid) && (sourcePid == Self || CgroupMembership.AreTogether(sourcePid, targetPid));
+        if (!IsMove) targetScore = CgroupMembership.OutOfMemoryScore(targetPid);
         if (sentinel is null) return;
         HolderProcess.ShieldSentinel(sentinel.Pid);
         shielded = true;
@@ -526,7 +528,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         if (!mayFillLater) control.Lazy = 0;
         holder.Control.Describe(Segments(region, plan, control.SourceStart));
         Step.Reached(CallStep.RegionDescribed);
-        holder.BeginServing(userfaultfd.Descriptor, sentinel);
+        holder.BeginServing(userfaultfd.Descriptor, sentinel, () => holder.Shield(targetScore ?? CgroupMembership.OutOfMemoryScore(targetPid)));
         holder.Release();
         Step.Reached(CallStep.HolderServes);
         return false;

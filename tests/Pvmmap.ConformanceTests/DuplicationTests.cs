@@ -46,6 +46,30 @@ public sealed class DuplicationTests(Theatre theatre) : Scene(theatre)
         }
     }
 
+    [Theory]
+    [InlineData(Way.Pull, false)]
+    [InlineData(Way.Pull, true)]
+    [InlineData(Way.Push, false)]
+    [InlineData(Way.ThirdParty, false)]
+    [InlineData(Way.ThirdParty, true)]
+    public void Holder_and_guardian_keep_nothing_of_the_source_but_the_range(Way way, bool hasMuchElse)
+    {
+        (AddressSpace source, AddressSpace target) = Pair(way);
+        if (hasMuchElse) MapFilled(source, 128 * MiB, 2);
+        ulong at = MapFilled(source, Length, 1);
+        MmapResult result = Call(source, target, at, Length, flags: MmapFlags.Lazy);
+        Duplication fill = result.Duplication;
+        Assert.Empty(Inherited(fill.GuardianPid));
+        // The holder gives it up behind the call.
+        Eventually.Holds(() => Inherited(fill.HolderPid).Count == 0, $"the holder has only the range and what is its own: {string.Join("; ", Inherited(fill.HolderPid))}");
+        target.AssertContent(result.Address, Length, 1);
+        AssertEnds(fill, DuplicationState.Complete);
+
+        // Its code and stacks are all it has without a name.
+        List<Procfs.Vma> Inherited(int pid) => [.. Procfs.Maps.Read(pid).Where(vma => !vma.IsSpecial && !vma.Path.StartsWith("/memfd:pvmmap-", StringComparison.Ordinal)
+            && !vma.Range.Overlaps(new PageRange(at, at + Length)) && (vma.IsFileBacked || vma.Range.Length > MiB / 4))];
+    }
+
     [Fact]
     public async Task A_lazy_fill_can_be_followed_and_finished()
     {

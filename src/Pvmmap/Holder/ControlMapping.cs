@@ -84,6 +84,13 @@ internal sealed unsafe class ControlMapping : IDisposable
         }
     }
 
+    /// <summary>Has their first pages made, while there is nothing else to do: <see cref="Describe"/> is called while the target stands still.</summary>
+    public void TouchTables()
+    {
+        Volatile.Read(ref Contexts[0].Alive);
+        Volatile.Read(ref Segments[0].Length);
+    }
+
     /// <summary>Writes the first tables, before the holder serves.</summary>
     public void Describe(params ReadOnlySpan<ControlSegment> segments)
     {

@@ -9,7 +9,8 @@ namespace Pvmmap.Holder;
 /// <param name="Range">The source range that it holds; nothing of a snapshot's keeper.</param>
 /// <param name="Moves">A move: it shares the source's memory.</param>
 /// <param name="KeptBytes">Of a snapshot's keeper: bytes of the description that it reads, whole pages; 0 for others.</param>
-internal readonly record struct HolderTask(PageRange Range, bool Moves = false, ulong KeptBytes = 0);
+/// <param name="Postpones">Of a fork: what it has inherited besides the range is not much, and is given up only behind the call.</param>
+internal readonly record struct HolderTask(PageRange Range, bool Moves = false, ulong KeptBytes = 0, bool Postpones = false);
 
 /// <summary>Brings our code into a child and lets it run there.</summary>
 internal static unsafe class HolderLoader
@@ -63,6 +64,7 @@ internal static unsafe class HolderLoader
         Socket = socket,
         Move = task.Moves ? 1UL : 0,
         Keep = task.KeptBytes,
+        Postpones = task.Postpones ? 1UL : 0,
         Without = KernelFeatures.Without,
         AddressSpaceEnd = Processor.AddressSpaceEnd,
         Mark = ((ulong)Environment.ProcessId << 32) | Interlocked.Increment(ref marks),

@@ -20,8 +20,8 @@ internal sealed unsafe class HolderProcess : IDisposable
 
     private readonly FileDescriptor pidfd;
     private readonly FileDescriptor? guardian;
-    private readonly int? guardianPid;
     private readonly bool move;
+    private int? guardianPid;
     private FileDescriptor? socket;
     private bool ready, released, followed, relocated;
 
@@ -34,15 +34,21 @@ internal sealed unsafe class HolderProcess : IDisposable
         Pid = pid;
         this.pidfd = pidfd;
         this.socket = socket;
+        IsOwn = isOwn;
         Control = control;
         move = control.Page.Move != 0;
-        if (!move) return;
-        // Where the holder knows itself by the number that it has here, its guardian's number is ours too.
-        guardianPid = isOwn && control.Page.HolderOwnPid == pid ? control.Page.GuardianPid : GuardianProcess.Find(pid);
-        guardian = GuardianProcess.Open(guardianPid);
+        if (move) guardian = GuardianProcess.Open(GuardianPid);
     }
 
     public int Pid { get; }
+
+    /// <summary>It was started out of this process, and began with its memory.</summary>
+    public bool IsOwn { get; }
+
+    /// <summary>Its guardian's number in our pid namespace; null if there is none.</summary>
+    public int? GuardianPid =>
+        // Where the holder knows itself by the number that it has here, its guardian's number is ours too.
+        guardianPid ??= IsOwn && Control.Page.HolderOwnPid == Pid ? Control.Page.GuardianPid : GuardianProcess.Find(Pid);
 
     public ControlMapping Control { get; }
 
@@ -56,20 +62,22 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="child">The child, stopped under the tracer.</param>
     /// <param name="range">The source range.</param>
     /// <param name="frozen">Leave it under the tracer, for good.</param>
+    /// <param name="hasMuchElse">The source has much other memory.</param>
     /// <param name="meanwhile">What can be done while it settles.</param>
-    public static HolderProcess Start(RemoteThread child, PageRange range, bool frozen, Action meanwhile)
+    public static HolderProcess Start(RemoteThread child, PageRange range, bool frozen, bool hasMuchElse, Action meanwhile)
     {
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
         FileDescriptor? socket = null;
         ControlMapping? control = null;
         try
         {
-            if (!frozen) HolderLoader.BeginSettling(child, range);
+            // Much of it would keep the target waiting at its first faults.
+            if (!frozen) HolderLoader.BeginSettling(child, hasMuchElse ? range : null);
             control = ControlMapping.Create();
             if (!frozen)
             {
                 meanwhile();
-                socket = HolderLoader.Load(child, pidfd, new HolderTask(range));
+                socket = HolderLoader.Load(child, pidfd, new HolderTask(range, Postpones: !hasMuchElse));
             }
             Begin(control, child.Tid, pidfd, socket, out _);
             return new HolderProcess(child.Tid, pidfd, socket, control, !frozen);
@@ -183,6 +191,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             }
             control.Page.HolderPid = pid;
             meanwhile?.Invoke();
+            UnmapImage();
             AwaitStart(control, here, pidfd!, pid, Environment.ProcessId, probes, remnants, out List<SmapsEntry>? attributes);
             return new HolderProcess(pid, pidfd!, here, control, mayServe, isOwn: true) { Attributes = attributes, remnants = remnants };
         }
@@ -200,7 +209,13 @@ internal sealed unsafe class HolderProcess : IDisposable
         }
         finally
         {
+            UnmapImage();
+        }
+
+        void UnmapImage()
+        {
             if (imageIsOurs) Memory.Unmap(image.Start, image.Length);
+            imageIsOurs = false;
         }
     }
 
@@ -263,6 +278,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         ControlMapping control, FileDescriptor socket, FileDescriptor pidfd, int pid, int sourcePid, PageRange probes, Remnants? remnants, out List<SmapsEntry>? attributes)
     {
         attributes = null;
+        control.TouchTables();
         if (Expect(socket, pidfd, pid, control, Ready, remnants is null ? (byte)0 : Probing) == Ready)
         {
             Step.Reached(CallStep.HolderReady);
@@ -356,7 +372,10 @@ internal sealed unsafe class HolderProcess : IDisposable
     }
 
     /// <summary>Gives the holder the target's userfaultfd; when this returns, holder and guardian stand and faults are served.</summary>
-    public void BeginServing(FileDescriptor userfaultfd, SentinelProcess? sentinel)
+    /// <param name="userfaultfd">The target's.</param>
+    /// <param name="sentinel">Who gets it too.</param>
+    /// <param name="meanwhile">What can be done while they make themselves ready.</param>
+    public void BeginServing(FileDescriptor userfaultfd, SentinelProcess? sentinel, Action meanwhile)
     {
         if (sentinel is null)
         {
@@ -369,6 +388,7 @@ internal sealed unsafe class HolderProcess : IDisposable
             sentinel.Watch(Control.File!, userfaultfd);
             UnixSocket.Send(socket!, Serve, userfaultfd, sentinel.Lifeline);
         }
+        meanwhile();
         Expect(socket!, pidfd, Pid, Control, Serving);
     }
 
@@ -443,10 +463,16 @@ internal sealed unsafe class HolderProcess : IDisposable
         return false;
     }
 
-    /// <summary>
-    /// Puts the fill's processes where an administrator would want them: they go with the target, not with the source, and the kernel rather kills
-    /// the target than the one that holds its pages. Those that share the source's memory share its oom_score_adj too, which is left alone.
-    /// </summary>
+    /// <summary>The kernel shall rather kill the target than who holds its pages. Those that share the source's memory share its oom_score_adj too, which is left alone.</summary>
+    /// <param name="targetScore">The target's oom_score_adj.</param>
+    public void Shield(int? targetScore)
+    {
+        if (move) return;
+        if (GuardianPid is { } guard) CgroupMembership.ShieldFromOutOfMemory(guard, Unkillable);
+        if (targetScore is { } score) CgroupMembership.ShieldFromOutOfMemory(Pid, score);
+    }
+
+    /// <summary>Puts the fill's processes where an administrator would want them: they go with the target, not with the source.</summary>
     /// <param name="targetPid">The target.</param>
     /// <param name="together">This process and the source are in the target's cgroups, and what they have started is where they are.</param>
     /// <param name="shielded"><see cref="ShieldSentinel"/> has been called.</param>
@@ -454,16 +480,12 @@ internal sealed unsafe class HolderProcess : IDisposable
     {
         if (!released) return;
         int sentinelPid = Control.Page.SentinelPid;
-        int? guardianPid = this.guardianPid ?? GuardianProcess.Find(Pid);
-        int[] pair = guardianPid is { } second ? [Pid, second] : [Pid];
+        int[] pair = GuardianPid is { } second ? [Pid, second] : [Pid];
         // The sentinel is where this process is, and so is a holder that this process has started.
         bool isOwn = Control.Page.SourcePid == Environment.ProcessId;
         int[][] families = sentinelPid == 0 ? [pair] : isOwn ? [[.. pair, sentinelPid]] : [pair, [sentinelPid]];
         if (!together) CgroupMembership.Adopt(families, targetPid);
         if (sentinelPid != 0 && !shielded) ShieldSentinel(sentinelPid);
-        if (move) return;
-        if (guardianPid is { } guard) CgroupMembership.ShieldFromOutOfMemory(guard, Unkillable);
-        if (CgroupMembership.OutOfMemoryScore(targetPid) is { } score) CgroupMembership.ShieldFromOutOfMemory(Pid, score);
     }
 
     /// <summary>The sentinel is to be there when memory has run out; it has next to none itself.</summary>

@@ -25,6 +25,8 @@ internal sealed unsafe class SentinelProcess : IDisposable
     // Made once for the lifetime of this process; close-on-exec.
     private static readonly Lazy<FileDescriptor> Program = new(MakeProgram, LazyThreadSafetyMode.PublicationOnly);
 
+    private static readonly SpareMapping s_stacks = new(StackBytes);
+
     private readonly TracerProcess tracer;
     private readonly FileDescriptor socket;
     private FileDescriptor? end;
@@ -57,13 +59,9 @@ internal sealed unsafe class SentinelProcess : IDisposable
                     SystemCall.Invoke(SystemCall.SYS_fcntl, there.Number, FileDescriptor.F_DUPFD_CLOEXEC, LowestDescriptor), "start the sentinel");
             }
             int program = Program.Value.Number;
-            sentinel.memory = (ulong)Memory.Map(0, StackBytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS).OrThrow("start the sentinel");
+            sentinel.memory = (ulong)s_stacks.Take().OrThrow("start the sentinel");
             SentinelArguments* arguments = (SentinelArguments*)sentinel.memory;
-            arguments->Syscall = image.SyscallStub;
-            arguments->Socket = sentinel.end.Number;
-            arguments->Program = program;
-            arguments->Without = KernelFeatures.Without;
-            arguments->IsHere = 1;
+            *arguments = new SentinelArguments { Syscall = image.SyscallStub, Socket = sentinel.end.Number, Program = program, Without = KernelFeatures.Without, IsHere = 1 };
             Encoding.UTF8.GetBytes($"pvmmap-sentinel (fill of process {targetPid})\0", new Span<byte>(&arguments->Name, sizeof(NameBytes)));
             tracer.Spawn(sentinel.memory + StackBytes, image.SentinelBecome, sentinel.memory);
             return sentinel;
@@ -117,7 +115,7 @@ internal sealed unsafe class SentinelProcess : IDisposable
     {
         end?.Dispose();
         end = null;
-        if (memory != 0) Memory.Unmap(memory, StackBytes);
+        if (memory != 0) s_stacks.Return(memory);
         memory = 0;
     }
 

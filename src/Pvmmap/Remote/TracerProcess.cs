@@ -21,22 +21,26 @@ internal sealed unsafe class TracerProcess : IDisposable
     private const int CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_UNTRACED = 0x800000;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60), SpinTime = TimeSpan.FromMicroseconds(300);
 
+    /// <summary>What waits for nobody is answered within a few microseconds, unless the tracer slept or wants this very processor.</summary>
+    private static readonly TimeSpan PromptTime = TimeSpan.FromMicroseconds(15);
+    private const int MostLateAnswers = 3;
+
+    private static readonly SpareMapping s_stacks = new(StackBytes);
+
     private ulong memory;
     private readonly TracerMailbox* mailbox;
     private int pid;
     private bool pending, spawning, forking, stopping;
     private SyscallResult spawned, forked;
+    private int lateAnswers;
 
     /// <summary>Starts the tracer. The calling thread must be the one that uses it, and must stay until it is disposed.</summary>
     public TracerProcess()
     {
         HolderImage image = HolderImage.InThisProcess;
-        memory = (ulong)Memory.Map(0, StackBytes, Memory.PROT_READ | Memory.PROT_WRITE, Memory.MAP_PRIVATE | Memory.MAP_ANONYMOUS)
-            .OrThrow("map the tracer's stack");
+        memory = (ulong)s_stacks.Take().OrThrow("map the tracer's stack");
         mailbox = (TracerMailbox*)memory;
-        mailbox->CallerPid = Environment.ProcessId;
-        mailbox->Syscall = image.SyscallStub;
-        mailbox->CloneCall = image.CloneCall;
+        *mailbox = new TracerMailbox { CallerPid = Environment.ProcessId, Syscall = image.SyscallStub, CloneCall = image.CloneCall };
         ulong mask = Signals.BlockAll();
         SyscallResult result;
         try
@@ -50,7 +54,7 @@ internal sealed unsafe class TracerProcess : IDisposable
         }
         if (result.Failed)
         {
-            Memory.Unmap(memory, StackBytes);
+            s_stacks.Return(memory);
             throw new PvmmapException(result.Errno, "start the tracer", hint: "no task can be created: RLIMIT_NPROC or pids.max");
         }
         pid = (int)result.Value;
@@ -206,6 +210,7 @@ internal sealed unsafe class TracerProcess : IDisposable
     {
         uint wanted = mailbox->Request;
         if (Stillness is { } still) Futex.Wait((uint*)still.Word, still.Value, StillnessLimit);
+        else if (!Waits() && AwaitPromptAnswer(wanted)) return true;
         for (int spin = 0; spin < SpinRounds && Volatile.Read(ref mailbox->SlowYields) < TracerMailbox.TooManySlowYields; spin++)
         {
             if (Volatile.Read(ref mailbox->Answer) == wanted) return true;
@@ -231,6 +236,29 @@ internal sealed unsafe class TracerProcess : IDisposable
             dead = awaited != 0 && Procfs.ProcessStatus.Find(awaited) is null ? awaited : 0;
         }
         return true;
+    }
+
+    // Without giving way: whoever has just been let go, on this very processor perhaps, would run first, and for long.
+    private bool AwaitPromptAnswer(uint wanted)
+    {
+        if (lateAnswers >= MostLateAnswers || Environment.ProcessorCount == 1) return false;
+        for (long begin = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(begin) < PromptTime;)
+        {
+            if (Volatile.Read(ref mailbox->Answer) == wanted) return true;
+            Thread.SpinWait(1);
+        }
+        lateAnswers++;
+        return false;
+    }
+
+    /// <summary>Whether the tracer's answer comes only after somebody else has done something.</summary>
+    private bool Waits()
+    {
+        if (mailbox->Number != TracerMailbox.List) return mailbox->Number == SystemCall.SYS_wait4 || mailbox->Number == TracerMailbox.Spawn;
+        TracerRequest* list = (TracerRequest*)mailbox->A1;
+        for (long i = 0; i < mailbox->A2; i++)
+            if (list[i].Number == SystemCall.SYS_wait4 || list[i].Number == SystemCall.SYS_futex) return true;
+        return false;
     }
 
     /// <summary>
@@ -299,7 +327,7 @@ internal sealed unsafe class TracerProcess : IDisposable
     {
         Stop();
         if (pid != 0) Reap();
-        if (memory != 0) Memory.Unmap(memory, StackBytes);
+        if (memory != 0) s_stacks.Return(memory);
         memory = 0;
     }
 }

@@ -13,8 +13,8 @@ internal static class Cut
         try
         {
             // The guardian has the same mappings without a page in them, so that its smaps and numa_maps cost nothing.
-            int pid = GuardianProcess.Find(holder.Pid) ?? holder.Pid;
-            return SourcePlan.WithPolicies(pid, range, pid);
+            int pid = holder.GuardianPid ?? holder.Pid;
+            return SourcePlan.WithPolicies(pid, range, pid, mayBeAskedHere: holder.IsOwn);
         }
         catch (PvmmapException e) when (e.Errno == Errno.EFAULT)
         {
