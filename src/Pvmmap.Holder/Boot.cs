@@ -49,9 +49,12 @@ internal static unsafe class Boot
 
         Descriptors received;
         // They come in ascending order, so that no move overwrites another.
-        long mapped = Messages.Receive(call, &received) == (move ? HolderFds.Userfaultfd - HolderFds.Control : 2)
-            ? call(SystemCalls.mmap, 0, ControlPage.Size, Kernel.PROT_READ | Kernel.PROT_WRITE, Kernel.MAP_SHARED, HolderFds.Control, 0)
-            : Kernel.ECHILD;
+        long mapped = Messages.Receive(call, &received) == (move ? HolderFds.Userfaultfd - HolderFds.Control : 2) ? MapControl(call) : Kernel.ECHILD;
+        if (mapped == Kernel.ENOMEM && arguments->Postpones != 0)
+        {
+            Inheritance.GiveUpAtOnce(call, arguments);
+            mapped = MapControl(call);
+        }
         if (mapped < 0)
         {
             if (mapped != Kernel.ECHILD)
@@ -259,11 +262,12 @@ internal static unsafe class Boot
         }
         else
         {
-            guardian = call(SystemCalls.clone, Kernel.CLONE_FILES | Kernel.CLONE_UNTRACED, 0, 0, 0, 0, 0);
-            if (guardian == 0)
+            guardian = ForkGuardian(service);
+            // Perhaps for want of memory.
+            if (guardian < 0 && service->Postponed != null)
             {
-                Guardian.SetName(call);
-                Guardian.Run(service);
+                Inheritance.GiveUpLater(service);
+                guardian = ForkGuardian(service);
             }
         }
         if (guardian < 0)
@@ -271,6 +275,20 @@ internal static unsafe class Boot
         service->Control->GuardianPid = (int)guardian;
         return 0;
     }
+
+    private static long ForkGuardian(Service* service)
+    {
+        long guardian = service->Call(SystemCalls.clone, Kernel.CLONE_FILES | Kernel.CLONE_UNTRACED, 0, 0, 0, 0, 0);
+        if (guardian == 0)
+        {
+            Guardian.SetName(service->Call);
+            Guardian.Run(service);
+        }
+        return guardian;
+    }
+
+    private static long MapControl(KernelEntry call) =>
+        call(SystemCalls.mmap, 0, ControlPage.Size, Kernel.PROT_READ | Kernel.PROT_WRITE, Kernel.MAP_SHARED, HolderFds.Control, 0);
 
     // Below the holder's stack, which is the last part of the image.
     private static ulong GuardianStackTop(HolderBootArguments* arguments) =>

@@ -21,10 +21,16 @@ internal static unsafe class Inheritance
             // ENOMEM says that there are holes; EAGAIN that there is no memory, or no room in the map count (madvise(2)).
             if (result >= 0 || result == Kernel.ENOMEM)
                 continue;
-            arguments->Postpones = 0;
-            GiveUp(call, arguments);
+            GiveUpAtOnce(call, arguments);
             return;
         }
+    }
+
+    /// <summary>It was to be later, but there is no room for something else beside it.</summary>
+    public static void GiveUpAtOnce(KernelEntry call, HolderBootArguments* arguments)
+    {
+        arguments->Postpones = 0;
+        GiveUp(call, arguments);
     }
 
     /// <summary>Unmaps what was postponed.</summary>

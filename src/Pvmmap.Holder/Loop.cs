@@ -56,6 +56,11 @@ internal static unsafe class Loop
 
             if (service->Control->CallIsOpen != 0 && AwaitEndOfCall(service))
                 continue;
+            if (service->Postponed != null)
+            {
+                Inheritance.GiveUpLater(service);
+                continue;
+            }
             Count(service);
             SourceEnd.Watch(service, idle: false);
             if (!service->FillEnded && BackgroundFill.IsWanted(service))
@@ -147,7 +152,6 @@ internal static unsafe class Loop
         // A message wakes its reader on the writer's processor, before the writer goes on (WF_SYNC): the first batch would keep the caller, who has next to nothing left to do,
         // from returning for a time slice. Asleep once more, the holder is woken on another one, if that is idle.
         WaitBriefly(service, ReturnMicroseconds, out bool ready);
-        Inheritance.GiveUpLater(service);
         return ready;
     }
 

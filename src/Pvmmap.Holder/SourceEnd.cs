@@ -139,7 +139,7 @@ internal static unsafe class SourceEnd
         for (uint i = 0; i < holders->Count; i++)
         {
             ControlPage* control = (ControlPage*)pages[i];
-            if (control->HolderOwnPid == pid || control->GuardianPid == pid)
+            if (control->Move != 0 && (control->HolderOwnPid == pid || control->GuardianPid == pid))
                 return true;
         }
         return false;

@@ -528,7 +528,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         if (!mayFillLater) control.Lazy = 0;
         holder.Control.Describe(Segments(region, plan, control.SourceStart));
         Step.Reached(CallStep.RegionDescribed);
-        holder.BeginServing(userfaultfd.Descriptor, sentinel, () => holder.Shield(targetScore ?? CgroupMembership.OutOfMemoryScore(targetPid)));
+        holder.BeginServing(userfaultfd.Descriptor, sentinel, () => holder.Shield(targetPid, targetScore));
         holder.Release();
         Step.Reached(CallStep.HolderServes);
         return false;

@@ -33,6 +33,18 @@ public sealed class AddressSpaceLimitTests(Theatre theatre) : Scene(theatre)
     public void Rlimits_of_the_source(Mode mode, Way way, Rlimit limit) =>
         Widen(NewAttempt(mode, way, Pages * Page), attempt => attempt.Source, limit);
 
+    /// <summary>The holder, a fork, needs more than that, and has it of what it gives up.</summary>
+    [Theory]
+    [InlineData(Rlimit.AddressSpace)]
+    [InlineData(Rlimit.Data)]
+    public void A_source_with_room_for_a_few_pages_has_enough(Rlimit limit)
+    {
+        Attempt attempt = NewAttempt(Mode.Copy, Way.ThirdParty, MiB);
+        attempt.Source.MapFilled(4 * MiB, 3);
+        attempt.Source.Limit(limit, Used(attempt.Source, limit) + (6 * Page));
+        Assert.Equal(Errno.None, attempt.Make(Errno.ENOMEM));
+    }
+
     [Theory]
     [MemberData(nameof(EachModeFixedOrNot))]
     public void Map_count_of_the_target(Mode mode, bool fix) => FreeOneByOne(NewAttempt(mode, Way.ThirdParty, Pages * Page, fix), a => a.Target);
@@ -112,7 +124,7 @@ public sealed class AddressSpaceLimitTests(Theatre theatre) : Scene(theatre)
     private static void Widen(Attempt attempt, Func<Attempt, Puppet> limited, Rlimit limit)
     {
         Puppet puppet = limited(attempt);
-        ulong used = ProcessStatus.Figure(puppet.Pid, limit == Rlimit.Data ? "VmData" : "VmSize");
+        ulong used = Used(puppet, limit);
         bool done = false;
         for (ulong room = 0; !done; room += room is < 6 or (>= Pages - 2 and < Pages + 6) ? 1UL : 4)
         {
@@ -121,6 +133,8 @@ public sealed class AddressSpaceLimitTests(Theatre theatre) : Scene(theatre)
             done = attempt.Make(Errno.ENOMEM) == Errno.None;
         }
     }
+
+    private static ulong Used(Puppet puppet, Rlimit limit) => ProcessStatus.Figure(puppet.Pid, limit == Rlimit.Data ? "VmData" : "VmSize");
 
     private static void FreeOneByOne(Attempt attempt, Func<Attempt, Puppet> limited)
     {

@@ -75,7 +75,7 @@ internal static unsafe class HolderLoader
     /// there for, maps room and makes its sockets. It runs until <see cref="Load"/>.
     /// </summary>
     /// <param name="child">The child.</param>
-    /// <param name="kept">Its source range; null for one that keeps all that it has.</param>
+    /// <param name="kept">Its source range; null for one that keeps all that it has, or gives it up later.</param>
     public static void BeginSettling(RemoteThread child, PageRange? kept)
     {
         ulong trampoline = TrampolineOf(child);
@@ -102,6 +102,13 @@ internal static unsafe class HolderLoader
     {
         HolderImage code = HolderImage.InThisProcess;
         Settling settled = AwaitSettled(child);
+        if (task.Postpones && new SyscallResult(settled.Room).Errno == Errno.ENOMEM)
+        {
+            // Not beside all that it has inherited: RLIMIT_AS, RLIMIT_DATA, vm.max_map_count.
+            task = task with { Postpones = false };
+            BeginSettling(child, task.Range);
+            settled = AwaitSettled(child);
+        }
         ulong image = (ulong)new SyscallResult(settled.Room).OrThrow(Doing, child.Tid), arguments = image + RoomBytes - ArgumentsRoom;
         Step.Reached(CallStep.ImageMapped, child.Tid);
         Span<int> pair = [settled.TheirSocket, settled.OurSocket];

@@ -62,22 +62,21 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="child">The child, stopped under the tracer.</param>
     /// <param name="range">The source range.</param>
     /// <param name="frozen">Leave it under the tracer, for good.</param>
-    /// <param name="hasMuchElse">The source has much other memory.</param>
+    /// <param name="postpones">What else it has inherited it gives up only behind the call.</param>
     /// <param name="meanwhile">What can be done while it settles.</param>
-    public static HolderProcess Start(RemoteThread child, PageRange range, bool frozen, bool hasMuchElse, Action meanwhile)
+    public static HolderProcess Start(RemoteThread child, PageRange range, bool frozen, bool postpones, Action meanwhile)
     {
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
         FileDescriptor? socket = null;
         ControlMapping? control = null;
         try
         {
-            // Much of it would keep the target waiting at its first faults.
-            if (!frozen) HolderLoader.BeginSettling(child, hasMuchElse ? range : null);
+            if (!frozen) HolderLoader.BeginSettling(child, postpones ? null : range);
             control = ControlMapping.Create();
             if (!frozen)
             {
                 meanwhile();
-                socket = HolderLoader.Load(child, pidfd, new HolderTask(range, Postpones: !hasMuchElse));
+                socket = HolderLoader.Load(child, pidfd, new HolderTask(range, Postpones: postpones));
             }
             Begin(control, child.Tid, pidfd, socket, out _);
             return new HolderProcess(child.Tid, pidfd, socket, control, !frozen);
@@ -464,12 +463,13 @@ internal sealed unsafe class HolderProcess : IDisposable
     }
 
     /// <summary>The kernel shall rather kill the target than who holds its pages. Those that share the source's memory share its oom_score_adj too, which is left alone.</summary>
-    /// <param name="targetScore">The target's oom_score_adj.</param>
-    public void Shield(int? targetScore)
+    /// <param name="targetPid">The target.</param>
+    /// <param name="targetScore">Its oom_score_adj, if it has been read already.</param>
+    public void Shield(int targetPid, int? targetScore)
     {
         if (move) return;
         if (GuardianPid is { } guard) CgroupMembership.ShieldFromOutOfMemory(guard, Unkillable);
-        if (targetScore is { } score) CgroupMembership.ShieldFromOutOfMemory(Pid, score);
+        if ((targetScore ?? CgroupMembership.OutOfMemoryScore(targetPid)) is { } score) CgroupMembership.ShieldFromOutOfMemory(Pid, score);
     }
 
     /// <summary>Puts the fill's processes where an administrator would want them: they go with the target, not with the source.</summary>
@@ -482,8 +482,7 @@ internal sealed unsafe class HolderProcess : IDisposable
         int sentinelPid = Control.Page.SentinelPid;
         int[] pair = GuardianPid is { } second ? [Pid, second] : [Pid];
         // The sentinel is where this process is, and so is a holder that this process has started.
-        bool isOwn = Control.Page.SourcePid == Environment.ProcessId;
-        int[][] families = sentinelPid == 0 ? [pair] : isOwn ? [[.. pair, sentinelPid]] : [pair, [sentinelPid]];
+        int[][] families = sentinelPid == 0 ? [pair] : IsOwn ? [[.. pair, sentinelPid]] : [pair, [sentinelPid]];
         if (!together) CgroupMembership.Adopt(families, targetPid);
         if (sentinelPid != 0 && !shielded) ShieldSentinel(sentinelPid);
     }

@@ -31,7 +31,7 @@ internal struct Settling
         public static Piece Of(ulong start, ulong end) => new() { Start = start, Length = end - start };
     }
 
-    /// <param name="kept">What it is there for; null if it gives up nothing.</param>
+    /// <param name="kept">What it is there for; null if it gives up nothing here.</param>
     /// <param name="trampoline">The pages that it runs on meanwhile.</param>
     /// <param name="roomBytes">What it needs for code, arguments and stacks.</param>
     /// <param name="codeBytes">What of that is for the code: whole pages. They are a mapping of their own from the beginning, so that nothing can be lacking for it later.</param>

@@ -67,7 +67,9 @@ internal sealed class ForkAdvice : IDisposable
         foreach (PageRange rest in large.Where(rest => rest.Length >= WorthWithholding).OrderByDescending(rest => rest.Length).Take(MostWithheld - lifted.Count)) Withhold(rest);
     }
 
-    /// <summary>Whether the process may have much memory besides a range. Cheaper to ask than to look for what is large. A large range may well be empty: only so much is taken for granted of it.</summary>
+    /// <summary>
+    /// Whether the process may have much memory besides a range. Cheaper to ask than to look for what is large. A large range may well be empty: only so much is taken for granted of it.
+    /// </summary>
     public bool HasMuchElse(PageRange range)
     {
         ProcessStatus status = process is StoppedProcess stopped ? stopped.Status : ProcessStatus.ReadThread(process.Pid, process.Pid);
