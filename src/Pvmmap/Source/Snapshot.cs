@@ -28,19 +28,19 @@ internal static class Snapshot
         if (UserfaultfdProbe.IsGuarded(source, tracer, plan)) return null;
         Step.Reached(CallStep.RangeProbed);
         RemoteThread child;
-        bool postpones;
+        bool hasMuchElse;
         using (ForkAdvice advice = new(source, plan))
         {
             advice.WithholdTheRest(plan.Range);
             child = source.ForkUnseen();
-            // Much of it would keep the target waiting at its first faults, or take what is promised to it.
-            postpones = !advice.HasMuchElse(plan.Range) && !IsOvercommitStrict();
+            hasMuchElse = advice.HasMuchElse(plan.Range);
         }
         source.RemoveFrameFrom(child, plan.Range);
         // Its task's policy would stand in numa_maps for every VMA that has none; an error says that the kernel knows of none.
         if (!mayServe && !source.IsUnderSeccomp) child.Invoke(SystemCall.SYS_set_mempolicy, MemoryPolicy.MPOL_DEFAULT, 0, 0);
         if (mayGoOn && !source.IsUnderSeccomp) source.Dispose();
-        return HolderProcess.Start(child, plan.Range, frozen: !mayServe || source.IsUnderSeccomp, postpones, meanwhile);
+        // Much of it would keep the target waiting at its first faults, or take what is promised to it.
+        return HolderProcess.Start(child, plan.Range, frozen: !mayServe || source.IsUnderSeccomp, postpones: !hasMuchElse && !IsOvercommitStrict(), meanwhile);
     }
 
     // vm.overcommit_memory: 2, never more than there is.
