@@ -27,9 +27,9 @@ internal sealed class BareProgram(string? path)
     /// <param name="way">push, pull, or by a third process.</param>
     /// <param name="bytes">The memory.</param>
     /// <param name="kind">Its pages.</param>
-    /// <param name="guarded">With the system calls by which one knows that it does no harm.</param>
-    public (TimeSpan Fork, TimeSpan Call)? MeasureCall(string way, ulong bytes, PageKind kind, bool guarded) =>
-        Run(together: false, way, Text(bytes), kind == PageKind.Huge ? "huge" : "small", guarded ? "guarded" : "bare", "1") is [var fork, var call] ? (Time(fork), Time(call)) : null;
+    /// <param name="extent">How much of a call it makes.</param>
+    public (TimeSpan Fork, TimeSpan Call)? MeasureCall(string way, ulong bytes, PageKind kind, CallInC extent) =>
+        Run(together: false, way, Text(bytes), kind == PageKind.Huge ? "huge" : "small", Name(extent), "1") is [var fork, var call] ? (Time(fork), Time(call)) : null;
 
     private ulong[]? Run(bool together, params string[] arguments)
     {
@@ -41,6 +41,9 @@ internal sealed class BareProgram(string? path)
         if (process.ExitCode != 0) throw new IOException($"bench: {path} ended with {process.ExitCode}; its message is above");
         return [.. answer.Split([' ', '\n'], StringSplitOptions.RemoveEmptyEntries).Select(word => ulong.Parse(word, CultureInfo.InvariantCulture))];
     }
+
+    /// <summary>What a call in C of that extent is called.</summary>
+    public static string Name(CallInC extent) => extent switch { CallInC.Bare => "bare", CallInC.Guarded => "guarded", _ => "complete" };
 
     private static string Text(ulong number) => number.ToString(CultureInfo.InvariantCulture);
 

@@ -47,8 +47,8 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
 
     private static readonly string[] s_ways = [Push, Pull, Third];
 
-    /// <summary>What a call cannot do without, in C; and with what makes it one that can do no harm.</summary>
-    private static readonly (string Way, bool Guarded)[] s_inC = [.. s_ways.SelectMany(way => new[] { (way, false), (way, true) })];
+    /// <summary>The system calls of a call in C, and how many of them.</summary>
+    private static readonly (string Way, CallInC Extent)[] s_inC = [.. s_ways.SelectMany(way => Enum.GetValues<CallInC>().Select(extent => (way, extent)))];
 
     private ulong _seed;
 
@@ -81,11 +81,11 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             say($"{data.Name}, round {round} of {data.Rounds}");
             times.Counted = round > 0;
             Round(source, target, data, times);
-            foreach ((string way, bool guarded) in s_inC)
+            foreach ((string way, CallInC extent) in s_inC)
             {
-                if (BareProgram.Call.MeasureCall(way, data.Length, data.Kind, guarded) is not { } bare) continue;
-                times.Add(InC(way, guarded), ForkOfSource, bare.Fork);
-                times.Add(InC(way, guarded), Call, bare.Call);
+                if (BareProgram.Call.MeasureCall(way, data.Length, data.Kind, extent) is not { } bare) continue;
+                times.Add(InC(way, extent), ForkOfSource, bare.Fork);
+                times.Add(InC(way, extent), Call, bare.Call);
             }
         }
 
@@ -97,7 +97,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             .. s_ways.Select(way => new Finding(
                 $"(call of {way} - 1 ms) / fork(), {data.Name}", Math.Max(0, times.Median(way, Call) - Millisecond) / times.Median(Fork, Call),
                 FigureUnit.Times, AtMost: TimesFork)),
-            .. s_inC.Select(c => InC(c.Way, c.Guarded)).Select(inC => new Finding(
+            .. s_inC.Select(c => InC(c.Way, c.Extent)).Select(inC => new Finding(
                 $"(call of {inC} - 1 ms) / its fork(), {data.Name}", (times.MedianOrNull(inC, Call) - Millisecond) / times.MedianOrNull(inC, ForkOfSource), FigureUnit.Times)),
             .. data.Kind == PageKind.Small ? (IEnumerable<Finding>)
             [
@@ -147,7 +147,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         }
     }
 
-    private static string InC(string way, bool guarded) => $"{way}, its system calls in C{(guarded ? ", guarded" : "")}";
+    private static string InC(string way, CallInC extent) => $"{way}, its system calls in C{(extent == CallInC.Bare ? "" : $", {BareProgram.Name(extent)}")}";
 
     /// <summary>Each way once; around each of them what one wants to do before and after.</summary>
     private void Round(WorkerProcess source, WorkerProcess target, Data data, Measurements times, Action<string, Action>? around = null)

@@ -1,14 +1,18 @@
 // The floor of what a copy's call can cost: the system calls that it cannot do without, one behind the other, in C, for a push, a pull and a call by a third process. Nothing
 // is checked that could be left out, nothing can be undone, nobody guards anybody, and no page is delivered; source and target are one thread each. Or guarded: with the system
 // calls by which one can know that it does no harm (who they are, whether a userfaultfd is in the range, what was taken and how it is mapped), with a process that keeps zeros
-// away should holder and guardian be killed, and with their place in cgroups and for the out-of-memory killer. Prints the median of fork() of the source, and of
-// the call, in nanoseconds.
-// usage: bare_call push|pull|"third party" BYTES small|huge bare|guarded ROUNDS
+// away should holder and guardian be killed, and with their place in cgroups and for the out-of-memory killer. Or complete: guarded, with the writes that let a process find its way
+// back by itself (a signal frame, and an entry for each change), a control page, and between programs like .NET's: three more threads, all of them stopped in the source, fifty more
+// mappings and 5 MiB of other memory, which the holder of a push gives up. Even that is less than it takes: nobody looks where a frame may lie or whether a thread has to make its own
+// call again, the sentinel is no program of its own, and the caller is the tracer. Prints the median of fork() of the source, and of the call, in nanoseconds.
+// usage: bare_call push|pull|"third party" BYTES small|huge bare|guarded|complete ROUNDS
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -34,10 +38,14 @@
 #endif
 
 enum { holder_code = 36 << 10, holder_room = holder_code + (64 << 10) };
+// A frame with the extended state of this processor and what else a signal's has; an entry of what undoes a change; the room between two entries.
+enum { frame_bytes = 12 << 10, undo_bytes = 64, control_bytes = 512 << 10 };
+// Of a process like .NET's: more threads, pieces of memory with a gap behind each, so that they stay mappings of their own.
+enum { more_threads = 3, pieces = 25, piece_bytes = 204 << 10, gap_bytes = 4 << 10, other_bytes = pieces * (piece_bytes + gap_bytes) };
 
-static char *source;
+static char *source, *other;
 static size_t bytes;
-static int is_huge, is_guarded;
+static int is_huge, is_guarded, is_complete;
 static pid_t program, from, to, holder, sentinel;
 static int ours, to_sentinel;
 static char tracer_stack[64 << 10] __attribute__((aligned(16))), sentinel_stack[16 << 10] __attribute__((aligned(16))), holder_stack[64 << 10] __attribute__((aligned(16)));
@@ -90,7 +98,10 @@ struct visit {
     struct user_regs_struct saved;
     uint64_t mask;
     long pages;
-    char state[16 << 10];
+    // All its threads, where they are to stand still; the first is the one that runs the calls.
+    pid_t threads[1 + more_threads];
+    int count;
+    char state[16 << 10], below[frame_bytes];
 };
 
 static void prepare(struct visit *v, uintptr_t code, long number, long a1, long a2, long a3, long a4, long a5, long a6)
@@ -131,23 +142,69 @@ static long in(struct visit *v, long number, long a1, long a2, long a3, long a4,
     return result;
 }
 
-static void enter(struct visit *v, pid_t pid)
+static void transfer(int is_write, pid_t pid, void *here, long there, size_t length)
+{
+    struct iovec local = { here, length }, remote = { (void *)there, length };
+    ssize_t moved = is_write ? process_vm_writev(pid, &local, 1, &remote, 1, 0) : process_vm_readv(pid, &local, 1, &remote, 1, 0);
+    if (moved != (ssize_t)length) fail("another process's memory");
+}
+
+// A change that is taken back should the tracer die: the entry stands ready before it, and is armed behind it.
+static long change(struct visit *v, long number, long a1, long a2, long a3, long a4, long a5, long a6)
+{
+    char entry[undo_bytes] = { 0 };
+    int armed = is_complete && v->pid != program;
+    if (armed) transfer(1, v->pid, entry, v->pages + 4096, sizeof entry);
+    long result = in(v, number, a1, a2, a3, a4, a5, a6);
+    if (armed) transfer(1, v->pid, entry, v->pages + 4096, 16);
+    return result;
+}
+
+static long frame_of(struct visit *v)
+{
+    return (v->saved.rsp & ~63ul) - 4096 - frame_bytes;
+}
+
+static void find_threads(struct visit *v)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task", v->pid);
+    DIR *tasks = opendir(path);
+    if (!tasks) fail(path);
+    for (struct dirent *d; (d = readdir(tasks));) {
+        pid_t tid = atoi(d->d_name);
+        if (!tid || tid == v->pid) continue;
+        if (v->count == 1 + more_threads) fail("more threads than are known");
+        v->threads[v->count++] = tid;
+    }
+    closedir(tasks);
+}
+
+static void enter(struct visit *v, pid_t pid, int every_thread)
 {
     v->pid = pid;
     if (pid == program) return;
-    trace(PTRACE_SEIZE, pid, 0, (void *)(PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE));
-    trace(PTRACE_INTERRUPT, pid, 0, 0);
-    await_stop(pid);
+    v->threads[0] = pid;
+    v->count = 1;
+    if (every_thread && is_complete) find_threads(v);
+    for (int i = 0; i < v->count; i++) trace(PTRACE_SEIZE, v->threads[i], 0, (void *)(PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE));
+    for (int i = 0; i < v->count; i++) trace(PTRACE_INTERRUPT, v->threads[i], 0, 0);
+    for (int i = v->count - 1; i >= 0; i--) {
+        await_stop(v->threads[i]);
+        trace(PTRACE_GETREGS, v->threads[i], 0, &v->saved);
+    }
     uint64_t all = ~0ull;
     struct iovec area = { v->state, sizeof v->state };
-    trace(PTRACE_GETREGS, pid, 0, &v->saved);
     trace(PTRACE_GETSIGMASK, pid, (void *)8, &v->mask);
     trace(PTRACE_GETREGSET, pid, (void *)NT_X86_XSTATE, &area);
     trace(PTRACE_SETSIGMASK, pid, (void *)8, &all);
+    if (is_complete) {
+        transfer(0, pid, v->below, frame_of(v), frame_bytes);
+        transfer(1, pid, v->state, frame_of(v), frame_bytes);
+    }
     // Code of ours, which gives the thread its registers back should the tracer die.
     v->pages = in(v, SYS_mmap, 0, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    struct iovec local = { v->state, 4096 }, remote = { (void *)v->pages, 4096 };
-    if (process_vm_writev(pid, &local, 1, &remote, 1, 0) != 4096) fail("process_vm_writev");
+    transfer(1, pid, v->state, v->pages, 4096);
 }
 
 static void leave(struct visit *v)
@@ -161,7 +218,8 @@ static void leave(struct visit *v)
     trace(PTRACE_CONT, v->pid, 0, 0);
     await_stop(v->pid);
     trace(PTRACE_SETREGS, v->pid, 0, &v->saved);
-    trace(PTRACE_DETACH, v->pid, 0, 0);
+    if (is_complete) transfer(1, v->pid, v->below, frame_of(v), frame_bytes);
+    for (int i = 0; i < v->count; i++) trace(PTRACE_DETACH, v->threads[i], 0, 0);
 }
 
 static void send_descriptor(int socket, int fd)
@@ -211,6 +269,7 @@ static void end_with(pid_t parent)
 static void hold(int socket)
 {
     setsid();
+    if (is_complete && from == program && munmap(other, other_bytes)) _exit(1);
     madvise(source, bytes, MADV_WIPEONFORK);
     pid_t self = getpid(), guardian = fork();
     if (!guardian) {
@@ -272,7 +331,7 @@ static pid_t next_born(pid_t parent)
 // The userfaultfd of a process, for the caller; closed there.
 static int new_userfaultfd(struct visit *v)
 {
-    long number = in(v, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0, 0);
+    long number = change(v, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0, 0);
     if (v->pid == program) return number;
     int pidfd = syscall(SYS_pidfd_open, v->pid, 0), uffd = syscall(SYS_pidfd_getfd, pidfd, number, 0);
     close(pidfd);
@@ -302,10 +361,10 @@ static void look_at(pid_t pid)
 {
     if (!is_guarded) return;
     char byte;
-    struct iovec local = { &byte, 1 }, remote = { source, 1 };
     int pidfd = syscall(SYS_pidfd_open, pid, 0);
     read_proc(pid, "status");
-    if (pidfd < 0 || process_vm_readv(pid, &local, 1, &remote, 1, 0) != 1) fail("a look at a process");
+    if (pidfd < 0) fail("a look at a process");
+    transfer(0, pid, &byte, (long)source, 1);
     close(pidfd);
 }
 
@@ -331,6 +390,17 @@ static void start_sentinel(void)
     to_sentinel = pair[0];
 }
 
+static void make_control_page(void)
+{
+    if (!is_complete) return;
+    int file = syscall(SYS_memfd_create, "control", MFD_CLOEXEC);
+    if (file < 0 || ftruncate(file, control_bytes)) fail("memfd_create");
+    char *page = mmap(0, control_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (page == MAP_FAILED) fail("mmap");
+    *page = 1;
+    close(file);
+}
+
 static void settle_in(pid_t pid)
 {
     if (!is_guarded) return;
@@ -344,7 +414,7 @@ static void settle_in(pid_t pid)
 static void take_from_another(void)
 {
     static struct visit there;
-    enter(&there, from);
+    enter(&there, from, 1);
     if (is_guarded) read_proc(from, "status");
     probe(&there);
     prepare(&there, (uintptr_t)intermediate, SYS_clone, CLONE_VM, 0, 0, 0, 0, 0);
@@ -363,15 +433,13 @@ static void take_from_another(void)
     leave(&there);
     await_stop(holder);
 
-    struct iovec local = { &settled, sizeof settled }, remote = local;
-    if (process_vm_readv(holder, &local, 1, &remote, 1, 0) != sizeof settled) fail("process_vm_readv");
+    transfer(0, holder, &settled, (long)&settled, sizeof settled);
     int pidfd = syscall(SYS_pidfd_open, holder, 0);
     ours = syscall(SYS_pidfd_getfd, pidfd, settled.pair[0], 0);
     if (ours < 0) fail("pidfd_getfd");
     close(pidfd);
     static char code[holder_code];
-    local = (struct iovec){ code, sizeof code }, remote = (struct iovec){ settled.room, sizeof code };
-    if (process_vm_writev(holder, &local, 1, &remote, 1, 0) != sizeof code) fail("process_vm_writev");
+    transfer(1, holder, code, (long)settled.room, sizeof code);
     continue_at(PTRACE_DETACH, holder, there.saved, (uintptr_t)hold, settled.pair[1]);
 }
 
@@ -400,6 +468,7 @@ static int call(void *destination)
     if (is_guarded) read_proc(from, "maps");
     if (from == program) take_own();
     else take_from_another();
+    make_control_page();
     if (is_guarded) {
         read_proc(from, "cgroup");
         read_proc(to, "cgroup");
@@ -409,10 +478,10 @@ static int call(void *destination)
     if (is_guarded) read_proc(guardian, "numa_maps");
 
     static struct visit there;
-    enter(&there, to);
+    enter(&there, to, 0);
     if (is_guarded) read_proc(to, "status");
     // The region, built where nobody knows of it.
-    long region = in(&there, SYS_mmap, 0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    long region = change(&there, SYS_mmap, 0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int uffd = new_userfaultfd(&there);
     guard(uffd, (void *)region);
     in(&there, SYS_mprotect, region, bytes, PROT_READ | PROT_WRITE, 0, 0, 0);
@@ -462,9 +531,26 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static void *sleep_on(void *nothing)
+{
+    for (;;) pause();
+    return nothing;
+}
+
+// What the range has, and in a process like .NET's what else there is.
 static void fill(void)
 {
     for (size_t at = 0; at < bytes; at += 4096) source[at] = 1;
+    if (!is_complete) return;
+    for (size_t at = 0; at < other_bytes; at += 4096)
+        if (at % (piece_bytes + gap_bytes) < piece_bytes) other[at] = 1;
+}
+
+static void start_threads(void)
+{
+    pthread_t thread;
+    for (int i = 0; is_complete && i < more_threads; i++)
+        if (pthread_create(&thread, 0, sleep_on, 0)) fail("pthread_create");
 }
 
 // One that has the memory, or none of it, and says how long fork() of it takes.
@@ -476,6 +562,7 @@ static pid_t other_process(int is_source, uint64_t *forked)
     if (pid < 0) fail("fork");
     if (!pid) {
         end_with(program);
+        start_threads();
         if (is_source) fill();
         uint64_t took = raw_fork();
         if (write(ends[1], &took, sizeof took) != sizeof took) _exit(1);
@@ -503,12 +590,17 @@ int main(int argc, char **argv)
     int pushes = !strcmp(argv[1], "push"), pulls = !strcmp(argv[1], "pull");
     bytes = strtoull(argv[2], 0, 0);
     is_huge = !strcmp(argv[3], "huge");
-    is_guarded = !strcmp(argv[4], "guarded");
+    is_complete = !strcmp(argv[4], "complete");
+    is_guarded = is_complete || !strcmp(argv[4], "guarded");
     int rounds = atoi(argv[5]);
     const size_t huge_page = 2 << 20;
     source = mmap(0, bytes + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     void *destination = mmap(0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (source == MAP_FAILED || destination == MAP_FAILED) fail("mmap");
+    other = mmap(0, other_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (source == MAP_FAILED || destination == MAP_FAILED || other == MAP_FAILED) fail("mmap");
+    for (char *gap = other + piece_bytes; is_complete && gap < other + other_bytes; gap += piece_bytes + gap_bytes)
+        if (mprotect(gap, gap_bytes, PROT_NONE)) fail("mprotect");
+    if (madvise(other, other_bytes, MADV_NOHUGEPAGE) && errno != EINVAL) fail("madvise");
     source += -(uintptr_t)source & (huge_page - 1);
     if (madvise(source, bytes, is_huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) && errno != EINVAL) fail("madvise");
     uint64_t *calls = malloc(rounds * sizeof *calls), *forks = malloc(rounds * sizeof *forks);
