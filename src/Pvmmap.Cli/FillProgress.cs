@@ -32,7 +32,12 @@ internal sealed class FillProgress : IDisposable
     {
         if (Console.IsErrorRedirected) return Wait(fill, () => { }, _interrupted.Token);
 
-        return Show("filling", fill.BytesTotal, task => Wait(fill, () => task.Value = fill.BytesTotal - Math.Min(fill.BytesToGo, fill.BytesTotal), _interrupted.Token));
+        return Show("filling", fill.BytesTotal, task => Wait(fill, () =>
+        {
+            ulong total = fill.BytesTotal;
+            task.MaxValue = Math.Max(total, 1);
+            task.Value = total - Math.Min(fill.BytesToGo, total);
+        }, _interrupted.Token));
     }
 
     /// <summary>Has the pages of a fill that has ended joined to huge pages. Ctrl-C leaves the rest as it is.</summary>

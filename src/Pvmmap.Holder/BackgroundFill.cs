@@ -108,6 +108,8 @@ internal static unsafe class BackgroundFill
             service->FillEnded = true;
         if (service->FillEnded || SegmentsToPoison.Exist(service))
             return;
+        // A range with next to nothing in it may be delivered before it is counted.
+        Loop.CountNow(service);
         bool content = false;
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {

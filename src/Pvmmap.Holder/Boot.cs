@@ -102,11 +102,10 @@ internal static unsafe class Boot
             if (!answered)
                 Departure.Leave(&service, ControlState.TargetGone);
         }
+        if (!move)
+            Loop.CountLater(&service);
         Messages.Send(call, Ready);
         Steps.Reached(call, FillStep.ReadySent);
-        // While the caller looks at what was taken and prepares the target.
-        if (!move)
-            control->BytesTotal = Pagemap.CountBytes(&service, start, end);
 
         // Nothing, or no descriptor: the call is given up.
         int descriptors = Messages.Receive(call, &received);
@@ -115,6 +114,8 @@ internal static unsafe class Boot
         if (descriptors == 1 && received.Content == FillHugePages)
         {
             Inheritance.GiveUpLater(&service);
+            // The caller looks whether every byte has been written.
+            Loop.CountNow(&service);
             HugePageFill.Run(&service, received.First);
             Messages.Send(call, HugePagesFilled);
             descriptors = Messages.Receive(call, &received);
@@ -127,7 +128,7 @@ internal static unsafe class Boot
         Kernel.SetNonblocking(call, HolderFds.Userfaultfd);
         Steps.Reached(call, FillStep.UserfaultfdReceived);
         if (!move && DropWhatIsNotOwed(&service))
-            control->BytesTotal = Pagemap.CountBytes(&service, start, end);
+            Loop.CountLater(&service);
         // Not without need: it walks every page.
         if (control->Unreadable != 0 && !move)
             MakeReadable(&service);

@@ -61,7 +61,7 @@ internal unsafe struct ControlPage
     [FieldOffset(0x68)] public ulong TakenFrom;
 
     // Counters.
-    /// <summary>Populated bytes (present or swapped, not the zero page) that the range had when the holder was made.</summary>
+    /// <summary>Populated bytes (present or swapped, not the zero page) that the range had when the holder was made; until they have been counted, all of the range.</summary>
     [FieldOffset(0x80)] public ulong BytesTotal;
     /// <summary>Bytes of those that are in place or no longer owed.</summary>
     [FieldOffset(0x88)] public ulong BytesDone;

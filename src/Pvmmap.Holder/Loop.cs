@@ -12,7 +12,9 @@ internal static unsafe class Loop
 
     /// <summary>What the caller has still to do when it has said that the call is over, and room for as much again.</summary>
     private const long ReturnMicroseconds = 100;
-    private const ulong CountSlice = 32 * 1024 * 1024;
+
+    /// <summary>25 us, for pages of 4 KiB.</summary>
+    public const ulong CountSlice = 8 * 1024 * 1024;
 
     /// <summary>Serves until <see cref="End"/>.</summary>
     public static void Run(Service* service)
@@ -71,6 +73,8 @@ internal static unsafe class Loop
                     Relax(service);
                 continue;
             }
+            if (service->Counted != 0)
+                continue;
             if (messages != 0)
             {
                 if (idleRounds != 0)
@@ -120,13 +124,31 @@ internal static unsafe class Loop
     /// <summary>Publishes the last state and ends this process.</summary>
     public static void End(Service* service, uint state) => Departure.Leave(service, state);
 
-    // One slice of what a move has not had the time to count.
+    /// <summary>
+    /// Leaves the populated pages to be counted behind the call, slice by slice: the caller would have to wait for its processor meanwhile.
+    /// Until then the whole range is an upper bound.
+    /// </summary>
+    public static void CountLater(Service* service)
+    {
+        service->Control->BytesTotal = service->Control->SourceLength;
+        service->Counted = service->Control->SourceStart;
+        service->CountedBytes = 0;
+    }
+
+    /// <summary>Counts them, if that was left for later.</summary>
+    public static void CountNow(Service* service)
+    {
+        while (service->Counted != 0)
+            Count(service);
+    }
+
+    // One slice of what has been left for later.
     private static void Count(Service* service)
     {
         if (service->Counted == 0)
             return;
         ulong end = service->Control->SourceStart + service->Control->SourceLength;
-        ulong slice = end - service->Counted > CountSlice ? service->Counted + CountSlice : end;
+        ulong slice = end - service->Counted > service->CountSlice ? service->Counted + service->CountSlice : end;
         service->CountedBytes += Pagemap.CountBytes(service, service->Counted, slice);
         service->Counted = slice;
         if (slice < end)

@@ -177,10 +177,8 @@ internal static unsafe class Relocation
             Naming.Name(call, start, end);
         if (service->Control->Unreadable != 0)
             Boot.MakeReadable(service);
-        // Counted later, slice by slice; the whole range is an upper bound.
-        service->Control->BytesTotal = end - start;
         service->Cursor = start;
-        service->Counted = start;
+        Loop.CountLater(service);
     }
 
     // A page that cannot be taken stays the source's; in the target it must not read as zeros.

@@ -43,9 +43,11 @@ internal unsafe struct Service
     public ulong Cursor;
     public bool FoundInPass;
     public bool FillEnded;
-    /// <summary>Up to where the populated pages of a move have been counted; 0 when they have been, or were at the start.</summary>
+    /// <summary>Up to where the populated pages have been counted (<see cref="Loop.CountLater"/>); 0 when all have been.</summary>
     public ulong Counted;
     public ulong CountedBytes;
+    /// <summary>Bytes of the range in which they are counted in one go, while nobody is served; the tests make it small.</summary>
+    public ulong CountSlice;
 
     /// <summary>The source of a move has gone: its pidfd is readable from then on, and nothing to wait for.</summary>
     public bool SourceExited;
@@ -112,6 +114,7 @@ internal unsafe struct Service
         service->Announced = false;
         service->Counted = 0;
         service->CountedBytes = 0;
+        service->CountSlice = Loop.CountSlice;
         service->SourceExited = false;
         service->SourceReleased = false;
         service->TurnsSinceLook = 0;

@@ -9,7 +9,6 @@ internal static unsafe class Tracer
     private const long PR_SET_PDEATHSIG = 1;
     private const long SIGKILL = 9;
     private const long WNOHANG = 1;
-    private const uint SpinRounds = 500;
 
     public static void Run(TracerMailbox* mailbox)
     {
@@ -59,7 +58,7 @@ internal static unsafe class Tracer
     // A tracee is mostly at its next stop before this process would be asleep, and long before it would be woken.
     private static long Run(KernelEntry call, TracerMailbox* mailbox, long number, long a1, long a2, long a3, long a4)
     {
-        for (uint rounds = 0; number == SystemCalls.wait4 && rounds < SpinRounds && MaySpin(mailbox); rounds++)
+        for (uint rounds = 0; number == SystemCalls.wait4 && rounds < mailbox->SpinRounds && MaySpin(mailbox); rounds++)
         {
             long result = call(number, a1, a2, a3 | WNOHANG, a4, 0, 0);
             if (result != 0)
@@ -77,7 +76,7 @@ internal static unsafe class Tracer
             uint request = Published.Read(&mailbox->Request);
             if (request != answered)
                 return request;
-            if (++rounds > SpinRounds || !MaySpin(mailbox))
+            if (++rounds > mailbox->SpinRounds || rounds > TracerMailbox.FewRounds || !MaySpin(mailbox))
                 Kernel.WaitWhile(call, &mailbox->Request, answered);
             else
                 Yield(call, mailbox);

@@ -33,6 +33,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private bool copies;
     private TracerProcess? tracer;
     private SentinelProcess? sentinel;
+    private HolderPreparation? preparation;
 
     /// <summary>The target, for who follows the fill. Had before anything is placed: behind that, no lack of descriptors may make the call fail.</summary>
     private FileDescriptor? followed;
@@ -46,6 +47,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private PageRange Destination => new(destination, destination + source.Length);
 
     private TracerProcess Tracer => tracer ??= new TracerProcess();
+
+    private HolderPreparation Preparation => preparation ??= new HolderPreparation(SettleEarly);
 
     public MmapResult Run()
     {
@@ -81,6 +84,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             tracer?.Dispose();
             followed?.Dispose();
             ahead?.Dispose();
+            preparation?.Dispose();
         }
     }
 
@@ -204,7 +208,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private HolderProcess? Duplicate(Participant from, StoppedProcess? stopped, ref SourcePlan plan)
     {
         if (stopped is not null) plan = SourcePlan.FromSmaps(sourcePid, source);
-        HolderProcess? holder = stopped is null ? Take(from, ref plan) : Snapshot.Take(stopped, plan, Tracer, mayGoOn: false, mayServe: true, SettleEarly);
+        HolderProcess? holder = stopped is null ? Take(from, ref plan) : Snapshot.Take(stopped, plan, Tracer, mayGoOn: false, mayServe: true, Preparation);
         if (stopped is not null && holder is not null && Cut.Read(holder, source) is { } cut) plan = cut;
         if (!IsMove || !plan.IsSealed) return holder;
         holder?.Dispose();
@@ -270,7 +274,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         using StoppedProcess stopped = StoppedProcess.Stop(Tracer, from.Pidfd, sourcePid, everyThread: true, default);
         try
         {
-            return Snapshot.Take(stopped, plan, Tracer, mayGoOn: true, mayServe: !copies, SettleEarly);
+            return Snapshot.Take(stopped, plan, Tracer, mayGoOn: true, mayServe: !copies, Preparation);
         }
         finally
         {

@@ -54,6 +54,20 @@ public class HoleTests(Theatre theatre) : Scene(theatre)
         target.AssertContent(result.Address, Length, 1, 0, 2);
     }
 
+    [Theory]
+    [MemberData(nameof(Ways))]
+    public void Soon_after_the_call_it_is_known_how_much_there_is_to_deliver(Way way)
+    {
+        (AddressSpace source, AddressSpace target) = Pair(way);
+        ulong at = Map(source, Length);
+        source.Fill(at, Length, 1, 0, 2);
+        Duplication fill = Call(source, target, at, Length, flags: MmapFlags.Lazy).Duplication;
+        Eventually.Holds(() => (fill.BytesTotal, fill.BytesToGo) == (Length / 2, Length / 2), $"they are counted: {Describe(fill)}");
+        fill.Finish();
+        AssertEnds(fill, DuplicationState.Complete);
+        Assert.Equal((Length / 2, 0UL), (fill.BytesTotal, fill.BytesToGo));
+    }
+
     [Fact]
     public void Pages_that_the_source_dropped_or_only_read_are_zeros()
     {

@@ -63,21 +63,21 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <param name="range">The source range.</param>
     /// <param name="frozen">Leave it under the tracer, for good.</param>
     /// <param name="postpones">What else it has inherited it gives up only behind the call.</param>
-    /// <param name="meanwhile">What can be done while it settles.</param>
-    public static HolderProcess Start(RemoteThread child, PageRange range, bool frozen, bool postpones, Action meanwhile)
+    /// <param name="preparation">What it is given; completed while it settles.</param>
+    public static HolderProcess Start(RemoteThread child, PageRange range, bool frozen, bool postpones, HolderPreparation preparation)
     {
         FileDescriptor pidfd = Linux.Pidfd.Open(child.Tid);
         FileDescriptor? socket = null;
         ControlMapping? control = null;
         try
         {
-            if (!frozen) HolderLoader.BeginSettling(child, postpones ? null : range);
-            control = ControlMapping.Create();
             if (!frozen)
             {
-                meanwhile();
+                HolderLoader.BeginSettling(child, postpones ? null : range);
+                preparation.Complete();
                 socket = HolderLoader.Load(child, pidfd, new HolderTask(range, Postpones: postpones));
             }
+            control = preparation.TakeControl();
             Begin(control, child.Tid, pidfd, socket, out _);
             return new HolderProcess(child.Tid, pidfd, socket, control, !frozen);
         }

@@ -15,14 +15,15 @@ internal sealed unsafe class TracerProcess : IDisposable
     public const string Name = "pvmmap-tracer";
     private const int StackBytes = 32 * 1024;
 
-    // Of sched_yield(), some hundred microseconds: to be woken from a sleep takes longer than most answers.
-    private const int SpinRounds = 1000;
     // Untraced: a debugger of this process that follows its children would hold ours.
     private const int CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_UNTRACED = 0x800000;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60), SpinTime = TimeSpan.FromMicroseconds(300);
 
     /// <summary>What waits for nobody is answered within a few microseconds, unless the tracer slept or wants this very processor.</summary>
     private static readonly TimeSpan PromptTime = TimeSpan.FromMicroseconds(15);
+
+    /// <summary>An answer that has not come by then comes late enough for something to be done meanwhile.</summary>
+    private static readonly TimeSpan IdleAfter = TimeSpan.FromMicroseconds(100);
     private const int MostLateAnswers = 3;
 
     private static readonly SpareMapping s_stacks = new(StackBytes);
@@ -77,7 +78,7 @@ internal sealed unsafe class TracerProcess : IDisposable
     {
         AwaitPending();
         CheckAlive();
-        Post(number, a1, a2, a3, a4);
+        Post(number, a1, a2, a3, a4, TracerMailbox.FewRounds);
         return Answer(patience);
     }
 
@@ -88,6 +89,9 @@ internal sealed unsafe class TracerProcess : IDisposable
 
     /// <summary>EAGAIN if it has been killed: then all that it held has been let go.</summary>
     public void Confirm() => Invoke(SystemCall.SYS_getpid);
+
+    /// <summary>Done once, when an answer is late; it does not need the tracer, and does not fail.</summary>
+    public Action? WhenIdle { get; set; }
 
     private SyscallResult Answer(TimeSpan patience)
     {
@@ -104,7 +108,7 @@ internal sealed unsafe class TracerProcess : IDisposable
     {
         AwaitPending();
         CheckAlive();
-        Post(SystemCall.SYS_getpid, 0, 0, 0, 0);
+        Post(SystemCall.SYS_getpid, 0, 0, 0, 0, TracerMailbox.FewRounds);
         pending = true;
     }
 
@@ -131,7 +135,9 @@ internal sealed unsafe class TracerProcess : IDisposable
     {
         AwaitPending();
         CheckAlive();
-        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, shareMemory ? CLONE_UNTRACED | CLONE_VM : CLONE_UNTRACED);
+        // Of a copy it sleeps at once behind it: else its processor would not be there for the child, which runs on the caller's until that sleeps.
+        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument,
+            shareMemory ? CLONE_UNTRACED | CLONE_VM : CLONE_UNTRACED, shareMemory ? TracerMailbox.FewRounds : 0);
         pending = forking = true;
     }
 
@@ -150,7 +156,7 @@ internal sealed unsafe class TracerProcess : IDisposable
     {
         AwaitPending();
         CheckAlive();
-        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, CLONE_UNTRACED | CLONE_VM);
+        Post(TracerMailbox.Spawn, (long)stackTop, (long)function, (long)argument, CLONE_UNTRACED | CLONE_VM, TracerMailbox.FewRounds);
         pending = spawning = true;
     }
 
@@ -195,8 +201,9 @@ internal sealed unsafe class TracerProcess : IDisposable
         return result;
     }
 
-    private void Post(long number, long a1, long a2, long a3, long a4)
+    private void Post(long number, long a1, long a2, long a3, long a4, uint rounds)
     {
+        mailbox->SpinRounds = rounds;
         mailbox->Number = number;
         mailbox->A1 = a1;
         mailbox->A2 = a2;
@@ -211,14 +218,21 @@ internal sealed unsafe class TracerProcess : IDisposable
         uint wanted = mailbox->Request;
         if (Stillness is { } still) Futex.Wait((uint*)still.Word, still.Value, StillnessLimit);
         else if (!Waits() && AwaitPromptAnswer(wanted)) return true;
-        for (int spin = 0; spin < SpinRounds && Volatile.Read(ref mailbox->SlowYields) < TracerMailbox.TooManySlowYields; spin++)
+        long begin = Stopwatch.GetTimestamp();
+        uint rounds = 2 * (forking ? TracerMailbox.ManyRounds : Math.Max(mailbox->SpinRounds, TracerMailbox.FewRounds));
+        for (uint spin = 0; spin < rounds && Volatile.Read(ref mailbox->SlowYields) < TracerMailbox.TooManySlowYields; spin++)
         {
             if (Volatile.Read(ref mailbox->Answer) == wanted) return true;
             long before = Stopwatch.GetTimestamp();
             Thread.Yield();
             // Stopwatch counts nanoseconds here.
             if (Stopwatch.GetTimestamp() - before > (long)TracerMailbox.SlowYield) Interlocked.Increment(ref mailbox->SlowYields);
+            if (WhenIdle is null || Stopwatch.GetElapsedTime(begin) < IdleAfter) continue;
+            // Who had the processor meanwhile has perhaps just done what the tracer waits for.
+            if (LooksFor(wanted)) return true;
+            UseTheTime();
         }
+        UseTheTime();
         long deadline = Environment.TickCount64 + (long)patience.TotalMilliseconds;
         int dead = 0;
         while (Volatile.Read(ref mailbox->Answer) is var answer && answer != wanted)
@@ -242,13 +256,26 @@ internal sealed unsafe class TracerProcess : IDisposable
     private bool AwaitPromptAnswer(uint wanted)
     {
         if (lateAnswers >= MostLateAnswers || Environment.ProcessorCount == 1) return false;
-        for (long begin = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(begin) < PromptTime;)
-        {
-            if (Volatile.Read(ref mailbox->Answer) == wanted) return true;
-            Thread.SpinWait(1);
-        }
+        if (LooksFor(wanted)) return true;
         lateAnswers++;
         return false;
+    }
+
+    private bool LooksFor(uint answer)
+    {
+        for (long begin = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(begin) < PromptTime;)
+        {
+            if (Volatile.Read(ref mailbox->Answer) == answer) return true;
+            Thread.SpinWait(1);
+        }
+        return false;
+    }
+
+    private void UseTheTime()
+    {
+        Action? work = WhenIdle;
+        WhenIdle = null;
+        work?.Invoke();
     }
 
     /// <summary>Whether the tracer's answer comes only after somebody else has done something.</summary>
@@ -318,7 +345,7 @@ internal sealed unsafe class TracerProcess : IDisposable
     public void Stop()
     {
         FinishPending();
-        if (pid != 0 && !stopping) Post(TracerMailbox.Stop, 0, 0, 0, 0);
+        if (pid != 0 && !stopping) Post(TracerMailbox.Stop, 0, 0, 0, 0, 0);
         stopping = true;
     }
 

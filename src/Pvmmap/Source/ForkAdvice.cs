@@ -18,6 +18,7 @@ internal sealed class ForkAdvice : IDisposable
 
     private readonly IProcessCalls process;
     private readonly List<(PageRange Range, int Advice, int Undo)> lifted = [];
+    private bool? hasMuchElse;
 
     public ForkAdvice(IProcessCalls process, SourcePlan plan) : this(process, plan.Pieces.Select(piece => (piece.Range, piece.Flags)))
     {
@@ -68,12 +69,20 @@ internal sealed class ForkAdvice : IDisposable
     }
 
     /// <summary>
-    /// Whether the process may have much memory besides a range. Cheaper to ask than to look for what is large. A large range may well be empty: only so much is taken for granted of it.
+    /// Whether the process may have much memory besides a range. Cheaper to ask than to look for what is large. A large range may well be empty: so much is taken for granted of it as
+    /// is counted quickly.
     /// </summary>
-    public bool HasMuchElse(PageRange range)
+    public bool HasMuchElse(PageRange range) => hasMuchElse ??= MayHaveMuchElse(range);
+
+    private bool MayHaveMuchElse(PageRange range)
     {
         ProcessStatus status = process is StoppedProcess stopped ? stopped.Status : ProcessStatus.ReadThread(process.Pid, process.Pid);
-        return status.RssAnon == 0 || status.RssAnon + status.VmSwap > Math.Min(range.Length, MostTakenForGranted) + WorthWithholding;
+        if (status.RssAnon == 0) return true;
+        ulong all = status.RssAnon + status.VmSwap;
+        if (all <= Math.Min(range.Length, MostTakenForGranted) + WorthWithholding) return false;
+        if (range.Length <= MostTakenForGranted) return true;
+        using FileDescriptor pagemap = Files.Open($"/proc/{process.Pid}/pagemap", Files.O_RDONLY);
+        return PagemapScan.PopulatedAtLeast(pagemap, range, all - WorthWithholding) < all - WorthWithholding;
     }
 
     private void Withhold(PageRange rest)

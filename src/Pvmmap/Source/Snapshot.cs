@@ -20,19 +20,20 @@ internal static class Snapshot
 
     /// <summary>
     /// Takes from a process whose threads all stand still, and lets it go on then if it <paramref name="mayGoOn"/> and is not under seccomp. Null if a
-    /// userfaultfd guards part of the range. A holder that is not to serve stays under the tracer, and none of its code is needed; else there is time for
-    /// something <paramref name="meanwhile"/>.
+    /// userfaultfd guards part of the range. A holder that is not to serve stays under the tracer, and none of its code is needed.
     /// </summary>
-    public static HolderProcess? Take(StoppedProcess source, SourcePlan plan, TracerProcess tracer, bool mayGoOn, bool mayServe, Action meanwhile)
+    public static HolderProcess? Take(StoppedProcess source, SourcePlan plan, TracerProcess tracer, bool mayGoOn, bool mayServe, HolderPreparation preparation)
     {
         if (UserfaultfdProbe.IsGuarded(source, tracer, plan)) return null;
         Step.Reached(CallStep.RangeProbed);
+        bool frozen = !mayServe || source.IsUnderSeccomp, hasMuchElse;
         RemoteThread child;
-        bool hasMuchElse;
         using (ForkAdvice advice = new(source, plan))
         {
             advice.WithholdTheRest(plan.Range);
+            if (!frozen) tracer.WhenIdle = preparation.TryComplete;
             child = source.ForkUnseen();
+            tracer.WhenIdle = null;
             hasMuchElse = advice.HasMuchElse(plan.Range);
         }
         source.RemoveFrameFrom(child, plan.Range);
@@ -40,9 +41,6 @@ internal static class Snapshot
         if (!mayServe && !source.IsUnderSeccomp) child.Invoke(SystemCall.SYS_set_mempolicy, MemoryPolicy.MPOL_DEFAULT, 0, 0);
         if (mayGoOn && !source.IsUnderSeccomp) source.Dispose();
         // Much of it would keep the target waiting at its first faults, or take what is promised to it.
-        return HolderProcess.Start(child, plan.Range, frozen: !mayServe || source.IsUnderSeccomp, postpones: !hasMuchElse && !IsOvercommitStrict(), meanwhile);
+        return HolderProcess.Start(child, plan.Range, frozen, postpones: !hasMuchElse && !preparation.IsOvercommitStrict, preparation);
     }
-
-    // vm.overcommit_memory: 2, never more than there is.
-    private static bool IsOvercommitStrict() => Files.TryReadText("/proc/sys/vm/overcommit_memory") is not { } mode || mode.StartsWith('2');
 }

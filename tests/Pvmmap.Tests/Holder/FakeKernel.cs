@@ -62,6 +62,9 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     /// <summary>The tables are to overflow: poison is right for anything.</summary>
     public bool SourceMayBeLost { get; set; }
 
+    /// <summary>Of a copy: the caller has not said yet that its call is over.</summary>
+    public bool CallStaysOpen { get; set; }
+
     /// <summary>Called when a thread has read or written what it touched.</summary>
     public Action<FakeTarget, FakeThread> OnTouched { get; set; } = (_, _) => { };
 
@@ -200,6 +203,8 @@ internal sealed unsafe partial class FakeKernel : IDisposable
                 ready += HasSourceExited ? 1 : 0;
             else if (IsMove && !isSocketClosed && descriptors[i].File == HolderFds.Socket)
                 ready += IsCallOver ? 1 : 0;
+            else if (!IsMove && Control->CallIsOpen != 0 && descriptors[i].File == HolderFds.Socket)
+                ready += CallStaysOpen ? 0 : 1;
             else if (Descriptors.TryGetValue(descriptors[i].File, out FakeTarget? target)
                 && (target.Events.Count != 0 || target.Threads.Any(thread => thread.Fault is not null && !thread.Reported)))
                 ready++;

@@ -64,6 +64,48 @@ public sealed unsafe class LoopTests
     }
 
     [Fact]
+    public void What_is_counted_behind_the_call_is_what_there_was_whoever_waits_for_a_page_meanwhile() => Orders.Sample(order =>
+    {
+        using Scenario scenario = new(order.Seed, order.Pages, actions: 0) { CountsLater = true };
+        FakeKernel kernel = scenario.Kernel;
+        // Entries do not tell the zero page from others.
+        kernel.HasPagemapScan = true;
+        ulong populated = scenario.Control->BytesTotal;
+        // From the end, where it is counted last.
+        Stack<ulong> pages = new(scenario.Target.Pages.Keys.Order());
+        kernel.OnTouched = (target, thread) =>
+        {
+            if (pages.TryPop(out ulong page)) kernel.Touch(target, thread, page, write: order.Actions % 2 == 0);
+        };
+        foreach (FakeThread thread in scenario.Target.Threads) kernel.OnTouched(scenario.Target, thread);
+        Assert.True(scenario.RunHolder());
+        Assert.Equal(ControlState.Complete, scenario.Control->State);
+        if (scenario.Control->Errors == 0) Assert.Equal((populated, populated), (scenario.Control->BytesTotal, scenario.Control->BytesDone));
+        kernel.CheckAllAfterRelease();
+    }, iter: 3_000);
+
+    [Fact]
+    public void Nothing_is_counted_before_the_call_is_over_and_all_of_it_before_the_holder_sleeps()
+    {
+        using Scenario scenario = new(seed: 7, pages: 60, actions: 0) { CountsLater = true };
+        scenario.Kernel.HasPagemapScan = true;
+        ulong populated = scenario.Control->BytesTotal, range = scenario.Control->SourceLength;
+        scenario.Control->Lazy = 1;
+        (scenario.Control->CallIsOpen, scenario.Kernel.CallStaysOpen) = (1, true);
+        List<ulong> totals = [];
+        scenario.Kernel.OnIdle = () =>
+        {
+            totals.Add(scenario.Control->BytesTotal);
+            if (totals.Count == 3) scenario.Kernel.CallStaysOpen = false;
+            if (totals.Count == 6) scenario.Control->Command = ControlCommand.FinishNow;
+        };
+        Assert.True(scenario.RunHolder());
+        Assert.NotEqual(range, populated);
+        Assert.All(totals[..3], total => Assert.Equal(range, total));
+        Assert.Equal(populated, totals[^1]);
+    }
+
+    [Fact]
     public void A_second_thread_delivers_half_of_a_quiet_fill()
     {
         ulong delivered = 0, byWorker = 0;

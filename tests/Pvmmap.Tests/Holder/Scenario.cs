@@ -69,6 +69,9 @@ internal sealed unsafe class Scenario : IDisposable
     /// <summary>The holder may have a second thread. By chance, for what it does to a page is all the same to a target.</summary>
     public bool MayHaveWorker { get; init; }
 
+    /// <summary>What is populated is not known yet, and is counted two pages at a time.</summary>
+    public bool CountsLater { get; init; }
+
     public ControlPage* Control => Kernel.Control;
 
     public void Dispose() => Kernel.Dispose();
@@ -98,6 +101,11 @@ internal sealed unsafe class Scenario : IDisposable
         Service.Initialize(&service, FakeKernel.EntryPoint, Control);
         MakeCramped(&service);
         if (MayHaveWorker) Kernel.AllowWorker(&service);
+        if (CountsLater)
+        {
+            service.CountSlice = 2 * FakeKernel.PageSize;
+            Loop.CountLater(&service);
+        }
         Control->State = Kernel.IsMove ? ControlState.Prepared : ControlState.Serving;
         try
         {
