@@ -47,6 +47,8 @@ static char *source, *other;
 static size_t bytes;
 static int is_huge, is_guarded, is_complete;
 static pid_t program, from, to, holder, sentinel;
+// A process that goes over as much memory as no cache of one processor has, when it is asked to; answers come from the first, requests go to the second.
+static int crowd[2];
 static int ours, to_sentinel;
 static char tracer_stack[64 << 10] __attribute__((aligned(16))), sentinel_stack[16 << 10] __attribute__((aligned(16))), holder_stack[64 << 10] __attribute__((aligned(16)));
 // What a holder that was born elsewhere tells of itself.
@@ -525,6 +527,20 @@ static uint64_t raw_fork(void)
     return took;
 }
 
+static void have_caches_used(void)
+{
+    char byte = 0;
+    if (write(crowd[1], &byte, 1) != 1 || read(crowd[0], &byte, 1) != 1) fail("another process");
+}
+
+// As the call's own: behind another fork(), for the first has every page to take the right to write from, and behind somebody who has had the caches.
+static uint64_t fork_time(void)
+{
+    raw_fork();
+    have_caches_used();
+    return raw_fork();
+}
+
 static int ascending(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -553,6 +569,31 @@ static void start_threads(void)
         if (pthread_create(&thread, 0, sleep_on, 0)) fail("pthread_create");
 }
 
+static void start_crowd(void)
+{
+    int requests[2], answers[2];
+    if (pipe(requests) || pipe(answers)) fail("pipe");
+    pid_t pid = fork();
+    if (pid < 0) fail("fork");
+    if (!pid) {
+        end_with(program);
+        const size_t length = 64 << 20;
+        volatile char *memory = mmap(0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) fail("mmap");
+        for (size_t at = 0; at < length; at += 4096) memory[at] = 1;
+        char byte;
+        while (read(requests[0], &byte, 1) == 1) {
+            for (size_t at = 0; at < length; at += 64) byte = memory[at];
+            if (write(answers[1], &byte, 1) != 1) break;
+        }
+        _exit(0);
+    }
+    close(requests[0]);
+    close(answers[1]);
+    crowd[0] = answers[0];
+    crowd[1] = requests[1];
+}
+
 // One that has the memory, or none of it, and says how long fork() of it takes.
 static pid_t other_process(int is_source, uint64_t *forked)
 {
@@ -564,7 +605,7 @@ static pid_t other_process(int is_source, uint64_t *forked)
         end_with(program);
         start_threads();
         if (is_source) fill();
-        uint64_t took = raw_fork();
+        uint64_t took = fork_time();
         if (write(ends[1], &took, sizeof took) != sizeof took) _exit(1);
         for (;;) pause();
     }
@@ -593,6 +634,7 @@ int main(int argc, char **argv)
     is_complete = !strcmp(argv[4], "complete");
     is_guarded = is_complete || !strcmp(argv[4], "guarded");
     int rounds = atoi(argv[5]);
+    start_crowd();
     const size_t huge_page = 2 << 20;
     source = mmap(0, bytes + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     void *destination = mmap(0, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -613,8 +655,9 @@ int main(int argc, char **argv)
         from = pushes ? program : other_process(1, &forked);
         if (pushes) {
             fill();
-            forked = raw_fork();
+            forked = fork_time();
         }
+        have_caches_used();
         uint64_t called = call_time(destination);
         end(from);
         end(to);
