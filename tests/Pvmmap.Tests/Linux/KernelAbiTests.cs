@@ -109,7 +109,6 @@ public class KernelAbiTests
         "Service",
         "Spin",
         "Steps",
-        "Tracer.SpinRounds",
         "Words2",
     ];
 
