@@ -413,8 +413,11 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     private void FindSentinel()
     {
         if (found) return;
+        string? alone = null;
+        bool stands = sentinel is null || sentinel.HasStarted(out alone);
+        // Only now: what has failed ahead of its turn is to be said when it comes.
         found = true;
-        if (sentinel is null || sentinel.HasStarted(out string? alone)) return;
+        if (stands) return;
         notes.Add(alone!);
         LeaveSentinel();
     }
