@@ -115,7 +115,7 @@ internal struct TracerMailbox
     [FieldOffset(88)] public ulong CloneCall;
     /// <summary>How often caller or tracer has yielded its processor and not soon got it back.</summary>
     [FieldOffset(96)] public uint SlowYields;
-    /// <summary>How often the tracer looks, and yields its processor, before it sleeps over the latest request; and at most <see cref="FewRounds"/> times before it sleeps behind it.</summary>
+    /// <summary>How often the tracer looks, and yields its processor, before it sleeps over the latest request, or behind it.</summary>
     [FieldOffset(100)] public uint SpinRounds;
 
     /// <summary>
@@ -128,8 +128,6 @@ internal struct TracerMailbox
 
     /// <summary>Some hundred microseconds: to be woken from a sleep takes longer than most answers.</summary>
     public const uint FewRounds = 500;
-    /// <summary>Some milliseconds, for a fork(): who slept over it would be woken late, on a processor that has forgotten him.</summary>
-    public const uint ManyRounds = 10_000;
 
     public const long Stop = -1;
 

@@ -63,7 +63,7 @@ internal static unsafe class Loop
                 Inheritance.GiveUpLater(service);
                 continue;
             }
-            Count(service);
+            Count(service, service->CountSlice);
             SourceEnd.Watch(service, idle: false);
             if (!service->FillEnded && BackgroundFill.IsWanted(service))
             {
@@ -138,17 +138,16 @@ internal static unsafe class Loop
     /// <summary>Counts them, if that was left for later.</summary>
     public static void CountNow(Service* service)
     {
-        while (service->Counted != 0)
-            Count(service);
+        Count(service, service->Control->SourceLength);
     }
 
-    // One slice of what has been left for later.
-    private static void Count(Service* service)
+    // So much of what has been left for later.
+    private static void Count(Service* service, ulong most)
     {
         if (service->Counted == 0)
             return;
         ulong end = service->Control->SourceStart + service->Control->SourceLength;
-        ulong slice = end - service->Counted > service->CountSlice ? service->Counted + service->CountSlice : end;
+        ulong slice = end - service->Counted > most ? service->Counted + most : end;
         service->CountedBytes += Pagemap.CountBytes(service, service->Counted, slice);
         service->Counted = slice;
         if (slice < end)

@@ -76,7 +76,7 @@ internal static unsafe class Tracer
             uint request = Published.Read(&mailbox->Request);
             if (request != answered)
                 return request;
-            if (++rounds > mailbox->SpinRounds || rounds > TracerMailbox.FewRounds || !MaySpin(mailbox))
+            if (++rounds > mailbox->SpinRounds || !MaySpin(mailbox))
                 Kernel.WaitWhile(call, &mailbox->Request, answered);
             else
                 Yield(call, mailbox);

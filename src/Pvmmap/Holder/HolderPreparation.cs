@@ -35,7 +35,7 @@ internal sealed class HolderPreparation(Action besides) : IDisposable
         }
         catch (PvmmapException)
         {
-            done = false;
+            // It is not done: Complete does it again.
         }
     }
 

@@ -100,7 +100,7 @@ internal static unsafe class PagemapScan
         {
             long begin = Stopwatch.GetTimestamp();
             PageRange part = new(at, Math.Min(range.End, at + slice));
-            SyscallResult result = Scan(pagemap, part, 0, vector, count, maxPages: 0, out ulong walked);
+            SyscallResult result = Scan(pagemap, part, 0, vector, count, (enough - bytes + PageRange.PageSize - 1) / PageRange.PageSize, out ulong walked);
             for (int i = 0; i < result.Value; i++) bytes += vector[i].End - vector[i].Start;
             // A microsecond for each MiB: huge pages take a thirtieth of that, others three times as long.
             if (result.Failed || walked < part.End || Stopwatch.GetElapsedTime(begin) > TimeSpan.FromMicroseconds(slice / mebibyte)) break;

@@ -15,6 +15,10 @@ internal sealed unsafe class TracerProcess : IDisposable
     public const string Name = "pvmmap-tracer";
     private const int StackBytes = 32 * 1024;
 
+    // How often the caller looks, and yields its processor, before it sleeps: some hundred microseconds, and some milliseconds for a fork(), over which it would be woken late,
+    // on a processor that has forgotten it.
+    private const uint Rounds = 2 * TracerMailbox.FewRounds, ForkRounds = 20_000;
+
     // Untraced: a debugger of this process that follows its children would hold ours.
     private const int CLONE_VM = 0x100, CLONE_FS = 0x200, CLONE_FILES = 0x400, CLONE_UNTRACED = 0x800000;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60), SpinTime = TimeSpan.FromMicroseconds(300);
@@ -41,7 +45,7 @@ internal sealed unsafe class TracerProcess : IDisposable
         HolderImage image = HolderImage.InThisProcess;
         memory = (ulong)s_stacks.Take().OrThrow("map the tracer's stack");
         mailbox = (TracerMailbox*)memory;
-        *mailbox = new TracerMailbox { CallerPid = Environment.ProcessId, Syscall = image.SyscallStub, CloneCall = image.CloneCall };
+        *mailbox = new TracerMailbox { CallerPid = Environment.ProcessId, Syscall = image.SyscallStub, CloneCall = image.CloneCall, SpinRounds = TracerMailbox.FewRounds };
         ulong mask = Signals.BlockAll();
         SyscallResult result;
         try
@@ -219,7 +223,7 @@ internal sealed unsafe class TracerProcess : IDisposable
         if (Stillness is { } still) Futex.Wait((uint*)still.Word, still.Value, StillnessLimit);
         else if (!Waits() && AwaitPromptAnswer(wanted)) return true;
         long begin = Stopwatch.GetTimestamp();
-        uint rounds = 2 * (forking ? TracerMailbox.ManyRounds : Math.Max(mailbox->SpinRounds, TracerMailbox.FewRounds));
+        uint rounds = forking ? ForkRounds : Rounds;
         for (uint spin = 0; spin < rounds && Volatile.Read(ref mailbox->SlowYields) < TracerMailbox.TooManySlowYields; spin++)
         {
             if (Volatile.Read(ref mailbox->Answer) == wanted) return true;

@@ -32,8 +32,14 @@ internal static class Snapshot
         {
             advice.WithholdTheRest(plan.Range);
             if (!frozen) tracer.WhenIdle = preparation.TryComplete;
-            child = source.ForkUnseen();
-            tracer.WhenIdle = null;
+            try
+            {
+                child = source.ForkUnseen();
+            }
+            finally
+            {
+                tracer.WhenIdle = null;
+            }
             hasMuchElse = advice.HasMuchElse(plan.Range);
         }
         source.RemoveFrameFrom(child, plan.Range);
