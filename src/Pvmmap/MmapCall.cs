@@ -249,6 +249,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             }
             try
             {
+                // The target is visited next, and to wake who sleeps on an idle processor takes long.
+                if (targetPid != Self) Tracer.Rouse();
                 if (Cut.Read(holder, source) is { } cut && (plan.IsExact || !Cut.MayBeWiped(holder, sourcePid, cut)))
                 {
                     plan = cut;

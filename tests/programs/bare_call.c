@@ -38,7 +38,7 @@
 #endif
 
 enum { holder_code = 36 << 10, holder_room = holder_code + (64 << 10) };
-// A frame with the extended state of this processor and what else a signal's has; an entry of what undoes a change; the room between two entries.
+// A frame with the extended state of this processor and what else a signal's has; an entry of what undoes a change; the control page.
 enum { frame_bytes = 12 << 10, undo_bytes = 64, control_bytes = 512 << 10 };
 // Of a process like .NET's: more threads, pieces of memory with a gap behind each, so that they stay mappings of their own.
 enum { more_threads = 3, pieces = 25, piece_bytes = 204 << 10, gap_bytes = 4 << 10, other_bytes = pieces * (piece_bytes + gap_bytes) };
