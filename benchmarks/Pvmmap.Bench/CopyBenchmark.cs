@@ -31,8 +31,8 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
 
     private static readonly Data[] s_small = [new("64 MiB in 4 KiB pages", 64 * MiB, PageKind.Small, 15), new("64 MiB in huge pages", 64 * MiB, PageKind.Huge, 15)];
 
-    private static readonly Data[] s_large = [new("1 GiB in 4 KiB pages", GiB, PageKind.Small, 7), new("1 GiB in huge pages", GiB, PageKind.Huge, 7)];
-    private static readonly Data[] s_largest = [new("4 GiB in 4 KiB pages", 4 * GiB, PageKind.Small, 5), new("4 GiB in huge pages", 4 * GiB, PageKind.Huge, 5)];
+    private static readonly Data[] s_large = [new("1 GiB in 4 KiB pages", GiB, PageKind.Small, 5, 15), new("1 GiB in huge pages", GiB, PageKind.Huge, 5, 15)];
+    private static readonly Data[] s_largest = [new("4 GiB in 4 KiB pages", 4 * GiB, PageKind.Small, 3, 9), new("4 GiB in huge pages", 4 * GiB, PageKind.Huge, 3, 9)];
 
     /// <summary>What a call of a millisecond or two takes is another thing in a busy minute of the machine than in a quiet one: with time enough it is measured in three, far apart.</summary>
     private readonly Data[] _order = full ? [.. s_small, .. s_large, .. s_small, .. s_largest, .. s_small] : s_small;
@@ -87,15 +87,29 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             say($"{data.Name}, round {round} of {data.Rounds}");
             times.Counted = round > 0;
             Round(source, target, data, times);
-            foreach ((string way, CallInC extent) in s_inC)
-            {
-                if (BareProgram.Call.MeasureCall(way, data.Length, data.Kind, extent) is not { } bare) continue;
-                times.Add(InC(way, extent), ForkOfSource, bare.Fork);
-                times.Add(InC(way, extent), Call, bare.Call);
-            }
+            foreach ((string way, CallInC extent) in s_inC) MeasureInC(way, extent);
+        }
+
+        for (int round = 1; round <= data.CallRounds; round++)
+        {
+            interrupted.ThrowIfCancellationRequested();
+            say($"{data.Name}, nothing but the calls, round {round} of {data.CallRounds}");
+            ulong from = Fill(source, data);
+            source.Push(target, target.Reserve(data.Length), MmapFlags.Fixed);
+            Check(target);
+            Calls(source, target, data, times, from, (_, step) => step(), andFills: false);
+            target.Release();
+            foreach (string way in s_ways) MeasureInC(way, CallInC.Complete);
         }
 
         if (!times.Amounts.Any()) Account(source, target, data, times, say, interrupted);
+
+        void MeasureInC(string way, CallInC extent)
+        {
+            if (BareProgram.Call.MeasureCall(way, data.Length, data.Kind, extent) is not { } inC) return;
+            times.Add(InC(way, extent), ForkOfSource, inC.Fork);
+            times.Add(InC(way, extent), Call, inC.Call);
+        }
     }
 
     private void Conclude(Data data, Measurements times)
@@ -183,13 +197,32 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         Check(target);
         source.CloseMemfd();
 
-        MeasureFork();
+        Calls(source, target, data, times, from, around, andFills: true);
+        if (data.Kind == PageKind.Huge)
+        {
+            at = target.Map(data.Length, data.Kind);
+            around(Populated, () => Add(times, Populated, CallTimes.Of(
+                () => ProcessVm.MmapBetween(source.Pid, target.Pid, from, data.Length, at, MmapFlags.Fixed | MmapFlags.Populate))));
+            if (target.HugeBytes() is var kept && kept < data.Length * 9 / 10) throw new IOException($"bench: only {Figures.Bytes(kept)} are in huge pages");
+            Check(target);
+        }
         at = target.Reserve(data.Length);
-        around(Push, () => Add(Push, source.Push(target, at, MmapFlags.Fixed)));
+        // Last: it empties the source.
+        around(Move, () => Add(times, Move, source.Push(target, at, MmapFlags.Fixed | MmapFlags.Move)));
+        Check(target);
+        target.Release();
+    }
+
+    /// <summary>The calls that copy, each once and behind a fork(). The target has the content already, and has it then.</summary>
+    private void Calls(WorkerProcess source, WorkerProcess target, Data data, Measurements times, ulong from, Action<string, Action> around, bool andFills)
+    {
+        MeasureFork();
+        ulong at = target.Reserve(data.Length);
+        around(Push, () => Add(times, Push, source.Push(target, at, MmapFlags.Fixed), andFills));
         Check(target);
         MeasureFork();
         target.Reserve(data.Length);
-        around(Pull, () => Add(Pull, target.Pull(source, from, MmapFlags.Fixed)));
+        around(Pull, () => Add(times, Pull, target.Pull(source, from, MmapFlags.Fixed), andFills));
         Check(target);
         MeasureFork();
         at = target.Reserve(data.Length);
@@ -198,28 +231,15 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         {
             CallTimes third = CallTimes.Of(() => ProcessVm.MmapBetween(source.Pid, target.Pid, from, data.Length, at, MmapFlags.Fixed), fill =>
             {
-                if (data.Kind != PageKind.Huge) return;
+                if (!andFills || data.Kind != PageKind.Huge) return;
                 long start = Stopwatch.GetTimestamp();
                 if (fill.UseHugePages() is var huge && huge < data.Length * 9 / 10) throw new IOException($"bench: only {Figures.Bytes(huge)} are in huge pages");
                 joining = Stopwatch.GetElapsedTime(start);
             });
-            Add(Third, third);
-            if (data.Kind == PageKind.Huge) times.Add(Third, HugeFilling, third.Complete - third.Call + joining);
+            Add(times, Third, third, andFills);
+            if (andFills && data.Kind == PageKind.Huge) times.Add(Third, HugeFilling, third.Complete - third.Call + joining);
         });
         Check(target);
-        if (data.Kind == PageKind.Huge)
-        {
-            at = target.Map(data.Length, data.Kind);
-            around(Populated, () => Add(Populated, CallTimes.Of(
-                () => ProcessVm.MmapBetween(source.Pid, target.Pid, from, data.Length, at, MmapFlags.Fixed | MmapFlags.Populate))));
-            if (target.HugeBytes() is var kept && kept < data.Length * 9 / 10) throw new IOException($"bench: only {Figures.Bytes(kept)} are in huge pages");
-            Check(target);
-        }
-        at = target.Reserve(data.Length);
-        // Last: it empties the source.
-        around(Move, () => Add(Move, source.Push(target, at, MmapFlags.Fixed | MmapFlags.Move)));
-        Check(target);
-        target.Release();
 
         // A fork() finds what a call finds: the target has been at work, with the caches to itself. Directly behind the filling or another fork() the
         // source's page tables are in them, and it takes two thirds of the time.
@@ -228,15 +248,15 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             around(Fork, () => times.Add(Fork, Call, source.Fork()));
             Check(target);
         }
+    }
 
-        void Add(string way, CallTimes measured)
-        {
-            times.Add(way, Call, measured.Call);
-            times.Add(way, Whole, measured.Complete);
-            times.Add(way, Filling, measured.Complete - measured.Call);
-            if (way is Pull or Third or Populated) times.Add(way, SourceStop, measured.SourceStop);
-            if (way is Push or Third or Populated or Move) times.Add(way, TargetStop, measured.TargetStop);
-        }
+    private static void Add(Measurements times, string way, CallTimes measured, bool andFill = true)
+    {
+        times.Add(way, Call, measured.Call);
+        if (andFill) times.Add(way, Whole, measured.Complete);
+        if (andFill) times.Add(way, Filling, measured.Complete - measured.Call);
+        if (way is Pull or Third or Populated) times.Add(way, SourceStop, measured.SourceStop);
+        if (way is Push or Third or Populated or Move) times.Add(way, TargetStop, measured.TargetStop);
     }
 
     private static TimeSpan ThroughPipe(WorkerProcess source, WorkerProcess target)
@@ -256,7 +276,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     /// </summary>
     private void MeasureFaults(Action<string> say, CancellationToken interrupted)
     {
-        var data = new Data("256 MiB in 4 KiB pages", 256 * MiB, PageKind.Small, 7);
+        var data = new Data("256 MiB in 4 KiB pages", 256 * MiB, PageKind.Small, 15);
         using WorkerProcess source = new(), target = new();
         Measurements times = new(data.Name);
         for (int round = 0; round <= data.Rounds; round++)
@@ -340,5 +360,10 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         if (target.WrongPages(_seed) is > 0 and var wrong) throw new IOException($"bench: {wrong} pages of the target are not what the source had");
     }
 
-    private sealed record Data(string Name, ulong Length, PageKind Kind, int Rounds);
+    /// <param name="Name">What it is called.</param>
+    /// <param name="Length">Bytes.</param>
+    /// <param name="Kind">Its pages.</param>
+    /// <param name="Rounds">Of everything.</param>
+    /// <param name="CallRounds">Of the calls alone, besides: of few, the median says little of some milliseconds.</param>
+    private sealed record Data(string Name, ulong Length, PageKind Kind, int Rounds, int CallRounds = 0);
 }

@@ -2,7 +2,8 @@
 // is checked that could be left out, nothing can be undone, nobody guards anybody, and no page is delivered; source and target are one thread each. Or guarded: with the system
 // calls by which one can know that it does no harm (who they are, whether a userfaultfd is in the range, what was taken and how it is mapped), with a process that keeps zeros
 // away should holder and guardian be killed, and with their place in cgroups and for the out-of-memory killer. Or complete: guarded, with the writes that let a process find its way
-// back by itself (a signal frame, and an entry for each change), a control page, and between programs like .NET's: three more threads, all of them stopped in the source, fifty more
+// back by itself (a signal frame, and an entry for each change), a control page that the holder has too, a holder that keeps nothing busy (directory, files, core dumps), a lock on who
+// is stopped, the question whether the caller may, and between programs like .NET's: three more threads, all of them stopped in the source, fifty more
 // mappings and 5 MiB of other memory, which the holder of a push gives up. Even that is less than it takes: nobody looks where a frame may lie or whether a thread has to make its own
 // call again, the sentinel is no program of its own, and the caller is the tracer. Prints the median of fork() of the source, and of the call, in nanoseconds.
 // usage: bare_call push|pull|"third party" BYTES small|huge bare|guarded|complete ROUNDS
@@ -20,10 +21,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -102,7 +105,7 @@ struct visit {
     long pages;
     // All its threads, where they are to stand still; the first is the one that runs the calls.
     pid_t threads[1 + more_threads];
-    int count;
+    int count, locks[2];
     char state[16 << 10], below[frame_bytes];
 };
 
@@ -167,6 +170,24 @@ static long frame_of(struct visit *v)
     return (v->saved.rsp & ~63ul) - 4096 - frame_bytes;
 }
 
+// One call at a time stops a process, and waits for who stops its caller.
+static void take_locks(struct visit *v)
+{
+    const pid_t who[] = { program, v->pid };
+    char path[64];
+    for (int i = 0; is_complete && i < 2; i++) {
+        snprintf(path, sizeof path, "/proc/%d", who[i]);
+        v->locks[i] = open(path, O_RDONLY | O_CLOEXEC);
+        if (v->locks[i] < 0 || flock(v->locks[i], (i ? LOCK_EX : LOCK_SH) | LOCK_NB)) fail(path);
+    }
+}
+
+static void give_locks_back(struct visit *v)
+{
+    for (int i = 0; is_complete && i < 2; i++)
+        if (flock(v->locks[i], LOCK_UN) || close(v->locks[i])) fail("the locks");
+}
+
 static void find_threads(struct visit *v)
 {
     char path[64];
@@ -186,6 +207,7 @@ static void enter(struct visit *v, pid_t pid, int every_thread)
 {
     v->pid = pid;
     if (pid == program) return;
+    take_locks(v);
     v->threads[0] = pid;
     v->count = 1;
     if (every_thread && is_complete) find_threads(v);
@@ -222,6 +244,7 @@ static void leave(struct visit *v)
     trace(PTRACE_SETREGS, v->pid, 0, &v->saved);
     if (is_complete) transfer(1, v->pid, v->below, frame_of(v), frame_bytes);
     for (int i = 0; i < v->count; i++) trace(PTRACE_DETACH, v->threads[i], 0, 0);
+    give_locks_back(v);
 }
 
 static void send_descriptor(int socket, int fd)
@@ -235,12 +258,15 @@ static void send_descriptor(int socket, int fd)
     if (sendmsg(socket, &m, 0) != 1) fail("sendmsg");
 }
 
-static void receive_descriptor(int socket)
+static int receive_descriptor(int socket)
 {
-    char byte, room[CMSG_SPACE(sizeof(int))];
+    int fd;
+    char byte, room[CMSG_SPACE(sizeof fd)];
     struct iovec v = { &byte, 1 };
     struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
     if (recvmsg(socket, &m, 0) != 1) _exit(0);
+    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
+    return fd;
 }
 
 // A word of the holder is its guardian's number, one of the sentinel its own.
@@ -267,12 +293,25 @@ static void end_with(pid_t parent)
     if (getppid() != parent) _exit(0);
 }
 
+// Nothing stays busy because of it: no directory, no file, and no core dump is written. Where its end of the socket is now.
+static int keep_nothing_busy(int socket)
+{
+    const struct rlimit none = { 1, 1 };
+    syscall(SYS_set_mempolicy, 0, 0, 0);
+    if (chdir("/") || setrlimit(RLIMIT_CORE, &none) || dup2(socket, 0)) _exit(1);
+    close_range(1, ~0u, 0);
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    return 0;
+}
+
 // Has the memory, and a guardian without a page of it. Ends with whoever has the other end of the socket.
 static void hold(int socket)
 {
     setsid();
+    if (is_complete) socket = keep_nothing_busy(socket);
     if (is_complete && from == program && munmap(other, other_bytes)) _exit(1);
     madvise(source, bytes, MADV_WIPEONFORK);
+    if (is_complete && mmap(0, control_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, receive_descriptor(socket), 0) == MAP_FAILED) _exit(1);
     pid_t self = getpid(), guardian = fork();
     if (!guardian) {
         end_with(self);
@@ -359,6 +398,16 @@ static void probe(struct visit *v)
     close(uffd);
 }
 
+static void may_be_traced(pid_t pid, int pidfd)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/mem", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    // No such descriptor, if one may ask.
+    if (fd < 0 || syscall(SYS_pidfd_getfd, pidfd, INT32_MAX, 0) >= 0 || errno != EBADF) fail("permission");
+    close(fd);
+}
+
 static void look_at(pid_t pid)
 {
     if (!is_guarded) return;
@@ -367,6 +416,7 @@ static void look_at(pid_t pid)
     read_proc(pid, "status");
     if (pidfd < 0) fail("a look at a process");
     transfer(0, pid, &byte, (long)source, 1);
+    if (is_complete && pid != program) may_be_traced(pid, pidfd);
     close(pidfd);
 }
 
@@ -400,6 +450,7 @@ static void make_control_page(void)
     char *page = mmap(0, control_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (page == MAP_FAILED) fail("mmap");
     *page = 1;
+    send_descriptor(ours, file);
     close(file);
 }
 
