@@ -31,8 +31,8 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
 
     private static readonly Data[] s_small = [new("64 MiB in 4 KiB pages", 64 * MiB, PageKind.Small, 15), new("64 MiB in huge pages", 64 * MiB, PageKind.Huge, 15)];
 
-    private static readonly Data[] s_large = [new("1 GiB in 4 KiB pages", GiB, PageKind.Small, 5, 15), new("1 GiB in huge pages", GiB, PageKind.Huge, 5, 15)];
-    private static readonly Data[] s_largest = [new("4 GiB in 4 KiB pages", 4 * GiB, PageKind.Small, 3, 9), new("4 GiB in huge pages", 4 * GiB, PageKind.Huge, 3, 9)];
+    private static readonly Data[] s_large = [new("1 GiB in 4 KiB pages", GiB, PageKind.Small, 5, 11), new("1 GiB in huge pages", GiB, PageKind.Huge, 5, 11)];
+    private static readonly Data[] s_largest = [new("4 GiB in 4 KiB pages", 4 * GiB, PageKind.Small, 3, 6), new("4 GiB in huge pages", 4 * GiB, PageKind.Huge, 3, 6)];
 
     /// <summary>What a call of a millisecond or two takes is another thing in a busy minute of the machine than in a quiet one: with time enough it is measured in three, far apart.</summary>
     private readonly Data[] _order = full ? [.. s_small, .. s_large, .. s_small, .. s_largest, .. s_small] : s_small;
@@ -42,6 +42,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     private readonly List<Finding> _findings = [];
     private readonly List<string> _notes =
     [
+        "A call beside fork(), and a fault beside the bare handler's: each beside the one that was measured right before it; the median of these.",
         "memfd + MAP_PRIVATE: the source's memory has to be copied into the file first, and stays twice; the target then shares pages of a file, which are neither anonymous nor its own before it writes to them.",
     ];
 
@@ -109,6 +110,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             if (BareProgram.Call.MeasureCall(way, data.Length, data.Kind, extent) is not { } inC) return;
             times.Add(InC(way, extent), ForkOfSource, inC.Fork);
             times.Add(InC(way, extent), Call, inC.Call);
+            AddRatio(times, InC(way, extent), inC.Call, inC.Fork);
         }
     }
 
@@ -120,10 +122,9 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         _findings.AddRange(
         [
             .. s_ways.Select(way => new Finding(
-                $"(call of {way} - 1 ms) / fork(), {data.Name}", Math.Max(0, times.Median(way, Call) - Millisecond) / times.Median(Fork, Call),
-                FigureUnit.Times, AtMost: TimesFork)),
+                $"(call of {way} - 1 ms) / fork(), {data.Name}", times.RatioOrNull(way), FigureUnit.Times, AtMost: TimesFork)),
             .. s_inC.Select(c => InC(c.Way, c.Extent)).Select(inC => new Finding(
-                $"(call of {inC} - 1 ms) / its fork(), {data.Name}", (times.MedianOrNull(inC, Call) - Millisecond) / times.MedianOrNull(inC, ForkOfSource), FigureUnit.Times)),
+                $"(call of {inC} - 1 ms) / its fork(), {data.Name}", times.RatioOrNull(inC), FigureUnit.Times)),
             .. data.Kind == PageKind.Small ? (IEnumerable<Finding>)
             [
                 new($"rate of the fill / of process_vm_writev(), {data.Name}", times.Median(Write, Call) / times.Median(Third, Filling), FigureUnit.Times, AtLeast: TimesSmallPages),
@@ -216,15 +217,15 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     /// <summary>The calls that copy, each once and behind a fork(). The target has the content already, and has it then.</summary>
     private void Calls(WorkerProcess source, WorkerProcess target, Data data, Measurements times, ulong from, Action<string, Action> around, bool andFills)
     {
-        MeasureFork();
+        TimeSpan fork = MeasureFork();
         ulong at = target.Reserve(data.Length);
-        around(Push, () => Add(times, Push, source.Push(target, at, MmapFlags.Fixed), andFills));
+        around(Push, () => AddCopy(Push, source.Push(target, at, MmapFlags.Fixed)));
         Check(target);
-        MeasureFork();
+        fork = MeasureFork();
         target.Reserve(data.Length);
-        around(Pull, () => Add(times, Pull, target.Pull(source, from, MmapFlags.Fixed), andFills));
+        around(Pull, () => AddCopy(Pull, target.Pull(source, from, MmapFlags.Fixed)));
         Check(target);
-        MeasureFork();
+        fork = MeasureFork();
         at = target.Reserve(data.Length);
         TimeSpan joining = default;
         around(Third, () =>
@@ -236,19 +237,30 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
                 if (fill.UseHugePages() is var huge && huge < data.Length * 9 / 10) throw new IOException($"bench: only {Figures.Bytes(huge)} are in huge pages");
                 joining = Stopwatch.GetElapsedTime(start);
             });
-            Add(times, Third, third, andFills);
+            AddCopy(Third, third);
             if (andFills && data.Kind == PageKind.Huge) times.Add(Third, HugeFilling, third.Complete - third.Call + joining);
         });
         Check(target);
 
         // A fork() finds what a call finds: the target has been at work, with the caches to itself. Directly behind the filling or another fork() the
         // source's page tables are in them, and it takes two thirds of the time.
-        void MeasureFork()
+        TimeSpan MeasureFork()
         {
-            around(Fork, () => times.Add(Fork, Call, source.Fork()));
+            TimeSpan took = default;
+            around(Fork, () => times.Add(Fork, Call, took = source.Fork()));
             Check(target);
+            return took;
+        }
+
+        void AddCopy(string way, CallTimes measured)
+        {
+            Add(times, way, measured, andFills);
+            AddRatio(times, way, measured.Call, fork);
         }
     }
+
+    private static void AddRatio(Measurements times, string way, TimeSpan call, TimeSpan fork) =>
+        times.AddRatio(way, Math.Max(0, call.TotalMicroseconds - Millisecond) / fork.TotalMicroseconds);
 
     private static void Add(Measurements times, string way, CallTimes measured, bool andFill = true)
     {
@@ -288,8 +300,11 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             foreach ((bool together, bool write) in ((bool, bool)[])[(true, false), (true, true), (false, false), (false, true)])
             {
                 string access = $"{(write ? "write" : "read")}, {(together ? Together : Apart)}";
-                if (BareProgram.Handler.MeasureFaults(data.Length, Stride, write, together) is { } bare) times.Add(Bare, access, bare);
-                times.Add(Lazy, access, During(MmapFlags.Lazy, together, () => target.Touch(Stride, write)));
+                Latency? bare = BareProgram.Handler.MeasureFaults(data.Length, Stride, write, together);
+                if (bare is { } there) times.Add(Bare, access, there);
+                Latency lazy = During(MmapFlags.Lazy, together, () => target.Touch(Stride, write));
+                times.Add(Lazy, access, lazy);
+                if (bare is { } floor) times.AddRatio(access, (double)lazy.P50 / floor.P50);
                 times.Add("process_vm_mmap, while it fills", access, During(MmapFlags.None, together, () => target.Touch(Stride, write)));
             }
 
@@ -330,8 +345,8 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         {
             foreach (string where in (string[])[Together, Apart])
             {
-                string what = $"{access}, {where}, p50";
-                _findings.Add(new($"fault, {what} / bare handler's", times.MedianOrNull(Lazy, what) / times.MedianOrNull(Bare, what), FigureUnit.Times,
+                string what = $"{access}, {where}";
+                _findings.Add(new($"fault, {what}, p50 / bare handler's", times.RatioOrNull(what), FigureUnit.Times,
                     AtMost: where == Together ? TimesBareHandler : null));
             }
         }

@@ -8,6 +8,8 @@ internal sealed class Measurements(string data, ulong? size = null)
     private readonly List<(string Way, string Measured, List<TimeSpan> Times)> _times = [];
     private readonly List<(string Way, string Measured, FigureUnit Unit, List<double> Values)> _amounts = [];
 
+    private readonly Dictionary<string, List<double>> _ratios = [];
+
     /// <summary>False in a round that warms up.</summary>
     public bool Counted { get; set; }
 
@@ -37,6 +39,20 @@ internal sealed class Measurements(string data, ulong? size = null)
         if (values is null) _amounts.Add((way, measured, unit, values = []));
         values.Add(value);
     }
+
+    /// <summary>
+    /// What was measured beside what was measured right before it. On a machine whose memory is quick in one second and slow in the next, half of the times are of the one kind and half of the
+    /// other: a median of them, divided by another one, says in which seconds either was measured most.
+    /// </summary>
+    public void AddRatio(string what, double ratio)
+    {
+        if (!Counted) return;
+        if (!_ratios.TryGetValue(what, out List<double>? ratios)) _ratios.Add(what, ratios = []);
+        ratios.Add(ratio);
+    }
+
+    /// <summary>The median.</summary>
+    public double? RatioOrNull(string what) => _ratios.TryGetValue(what, out List<double>? ratios) ? Spread.Of(ratios).P50 : null;
 
     /// <summary>Microseconds, or what was counted.</summary>
     public double Median(string way, string measured) => MedianOrNull(way, measured) ?? throw new InvalidOperationException($"{way}, {measured} was not measured");

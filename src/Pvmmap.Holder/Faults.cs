@@ -146,7 +146,11 @@ internal static unsafe class Faults
         ulong position = source;
         Outcome outcome = Delivery.Copy(service, context, page, &position, source + Kernel.PageSize);
         if (outcome == Outcome.Done && service->Withheld == withheld && Service.CountAlive(service) == 1)
+        {
+            // It may be among them, when it had come along with another: it counts once.
+            DeliveredPages.Drop(service);
             Delivery.Drop(service, source, source + Kernel.PageSize);
+        }
         return outcome;
     }
 

@@ -49,6 +49,9 @@ internal sealed unsafe partial class FakeKernel : IDisposable
 
     public bool HasPoison { get; set; } = true;
 
+    /// <summary>Percent of the copies that are refused for want of memory.</summary>
+    public int CopyShortage { get; set; } = 1;
+
     /// <summary>The process is killed at this many system calls from now.</summary>
     public int KillAfter { get; set; } = int.MaxValue;
 
@@ -287,7 +290,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
         if (!target.Alive) return Kernel.ESRCH;
         long error = target.IsOneVma(start, length) && !target.Released ? 0 : Kernel.ENOENT;
         if (error == 0 && target.Changing) error = Kernel.EAGAIN;
-        if (error == 0 && Dice.Chance(1)) error = Kernel.ENOMEM;
+        if (error == 0 && Dice.Chance(CopyShortage)) error = Kernel.ENOMEM;
         ulong filled = 0;
         while (error == 0 && filled < length)
         {

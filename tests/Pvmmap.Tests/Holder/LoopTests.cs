@@ -70,6 +70,7 @@ public sealed unsafe class LoopTests
         FakeKernel kernel = scenario.Kernel;
         // Entries do not tell the zero page from others.
         kernel.HasPagemapScan = true;
+        kernel.CopyShortage = order.Actions % 3 == 0 ? 20 : 1;
         ulong populated = scenario.Control->BytesTotal;
         // From the end, where it is counted last.
         Stack<ulong> pages = new(scenario.Target.Pages.Keys.Order());
