@@ -265,8 +265,12 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     private static void Add(Measurements times, string way, CallTimes measured, bool andFill = true)
     {
         times.Add(way, Call, measured.Call);
-        if (andFill) times.Add(way, Whole, measured.Complete);
-        if (andFill) times.Add(way, Filling, measured.Complete - measured.Call);
+        if (andFill)
+        {
+            times.Add(way, Whole, measured.Complete);
+            times.Add(way, Filling, measured.Complete - measured.Call);
+        }
+
         if (way is Pull or Third or Populated) times.Add(way, SourceStop, measured.SourceStop);
         if (way is Push or Third or Populated or Move) times.Add(way, TargetStop, measured.TargetStop);
     }
@@ -301,10 +305,14 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
             {
                 string access = $"{(write ? "write" : "read")}, {(together ? Together : Apart)}";
                 Latency? bare = BareProgram.Handler.MeasureFaults(data.Length, Stride, write, together);
-                if (bare is { } there) times.Add(Bare, access, there);
                 Latency lazy = During(MmapFlags.Lazy, together, () => target.Touch(Stride, write));
+                if (bare is { } floor)
+                {
+                    times.Add(Bare, access, floor);
+                    times.AddRatio(access, (double)lazy.P50 / floor.P50);
+                }
+
                 times.Add(Lazy, access, lazy);
-                if (bare is { } floor) times.AddRatio(access, (double)lazy.P50 / floor.P50);
                 times.Add("process_vm_mmap, while it fills", access, During(MmapFlags.None, together, () => target.Touch(Stride, write)));
             }
 

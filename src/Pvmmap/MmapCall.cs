@@ -249,7 +249,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             }
             try
             {
-                // The target is visited next, and to wake who sleeps on an idle processor takes long.
+                // The target is visited next.
                 if (targetPid != Self) Tracer.Rouse();
                 if (Cut.Read(holder, source) is { } cut && (plan.IsExact || !Cut.MayBeWiped(holder, sourcePid, cut)))
                 {

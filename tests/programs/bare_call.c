@@ -293,22 +293,31 @@ static void end_with(pid_t parent)
     if (getppid() != parent) _exit(0);
 }
 
-// Nothing stays busy because of it: no directory, no file, and no core dump is written. Where its end of the socket is now.
-static int keep_nothing_busy(int socket)
+// Its end of the socket, as descriptor 0, and no other file.
+static void keep_only(int socket)
+{
+    if (dup2(socket, 0)) _exit(1);
+    close_range(1, ~0u, 0);
+}
+
+// Nothing stays busy because of it: no directory, no file, and no core dump is written.
+static void keep_nothing_busy(int socket)
 {
     const struct rlimit none = { 1, 1 };
     syscall(SYS_set_mempolicy, 0, 0, 0);
-    if (chdir("/") || setrlimit(RLIMIT_CORE, &none) || dup2(socket, 0)) _exit(1);
-    close_range(1, ~0u, 0);
+    if (chdir("/") || setrlimit(RLIMIT_CORE, &none)) _exit(1);
+    keep_only(socket);
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
-    return 0;
 }
 
 // Has the memory, and a guardian without a page of it. Ends with whoever has the other end of the socket.
 static void hold(int socket)
 {
     setsid();
-    if (is_complete) socket = keep_nothing_busy(socket);
+    if (is_complete) {
+        keep_nothing_busy(socket);
+        socket = 0;
+    }
     if (is_complete && from == program && munmap(other, other_bytes)) _exit(1);
     madvise(source, bytes, MADV_WIPEONFORK);
     if (is_complete && mmap(0, control_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, receive_descriptor(socket), 0) == MAP_FAILED) _exit(1);
@@ -422,8 +431,7 @@ static void look_at(pid_t pid)
 
 static int watch(void *socket)
 {
-    dup2((int)(intptr_t)socket, 0);
-    close_range(1, ~0u, 0);
+    keep_only((int)(intptr_t)socket);
     setsid();
     receive_descriptor(0);
     if (write(0, &sentinel, sizeof sentinel) != sizeof sentinel) _exit(1);
