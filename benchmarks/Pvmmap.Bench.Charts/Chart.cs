@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using ScottPlot;
 
 namespace Pvmmap.Bench.Charts;
@@ -6,7 +7,7 @@ namespace Pvmmap.Bench.Charts;
 /// <param name="Benchmark">Whose results.</param>
 /// <param name="File">Name of the picture, without .svg.</param>
 /// <param name="Title">Above it.</param>
-internal abstract record Chart(string Benchmark, string File, string Title)
+internal abstract partial record Chart(string Benchmark, string File, string Title)
 {
     protected const int Width = 800;
 
@@ -35,8 +36,22 @@ internal abstract record Chart(string Benchmark, string File, string Title)
         plot.Font.Set("DejaVu Sans");
         plot.Title(Title, size: 15);
         int height = Fill(plot, report);
-        if (height > 0) plot.SaveSvg(Path.Combine(results.FullName, $"{File}.svg"), Width, height);
+        if (height > 0) System.IO.File.WriteAllText(Path.Combine(results.FullName, $"{File}.svg"), Renumber(plot.GetSvgXml(Width, height)));
     }
+
+    // Skia counts its clip paths through all that a process draws: with the results of one benchmark only its own pictures are to change.
+    private static string Renumber(string svg)
+    {
+        var names = new Dictionary<string, string>();
+        return ClipPath().Replace(svg, match =>
+        {
+            if (!names.TryGetValue(match.Value, out string? name)) names.Add(match.Value, name = $"clip{names.Count}");
+            return name;
+        });
+    }
+
+    [GeneratedRegex(@"\bcl_[0-9a-f]+\b")]
+    private static partial Regex ClipPath();
 
     /// <returns>The height of the picture; 0 where there is nothing to draw.</returns>
     protected abstract int Fill(Plot plot, BenchReport report);

@@ -14,7 +14,13 @@ public sealed partial class ReadmeTextTests
     public static TheoryData<string> Stored => [.. s_results.GetFiles("*.json").Select(file => Path.GetFileNameWithoutExtension(file.Name))];
 
     [Fact]
-    public void It_is_what_the_command_makes_of_the_stored_results() => Assert.Equal(ReadmeText.Rewrite(s_readme, s_results), s_readme);
+    public void It_is_what_the_command_makes_of_the_stored_results()
+    {
+        string[] stored = ReadmeText.Rewrite(s_readme, s_results).Split('\n');
+        string? other = s_readme.Split('\n').Except(stored).FirstOrDefault();
+        Assert.True(other is null, $"README.md has figures that are not those in benchmarks/results (./bench --readme puts those in): {other}");
+        Assert.Equal(string.Join('\n', stored), s_readme);
+    }
 
     [Fact]
     public void A_number_that_was_changed_by_hand_is_found()
@@ -22,7 +28,7 @@ public sealed partial class ReadmeTextTests
         Match number = NumberInAPart().Match(s_readme);
         Assert.True(number.Success, "no part of it comes from the results");
         string changed = s_readme.Insert(number.Groups[1].Index, "9");
-        Assert.Equal(s_readme, ReadmeText.Rewrite(changed, s_results));
+        Assert.Equal(ReadmeText.Rewrite(s_readme, s_results), ReadmeText.Rewrite(changed, s_results));
     }
 
     [Theory]
