@@ -432,11 +432,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
     }
 
     // If the way into the target is gone, the target undoes it by itself.
-    private static bool TakeBack(IProcessCalls target, Region region, int undo) => Succeeds(() =>
-    {
-        region.Unmap(target);
-        target.ClearUndo(undo);
-    });
+    private static bool TakeBack(IProcessCalls target, Region region, int undo) => Succeeds(() => region.Unmap(target, undo));
 
     // With the region in it, it may have no room any more for what a visit maps. A tracer that was killed is not the one to ask again.
     private void TakeBackUnvisited(Participant to, Region region, Func<bool> isStillThere)
@@ -525,7 +521,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         {
             if (Strays(holder).Any())
                 throw new PvmmapException(Errno.EAGAIN, "fill the destination", targetPid, region.Range, "somebody reads, or locks, the target's memory at the same time");
-            region.Advise(target, Memory.MADV_DOFORK);
+            if (!region.MustMove) region.Advise(target, Memory.MADV_DOFORK);
         }
         region.Dress(target);
         Step.Reached(CallStep.RegionDressed);
@@ -535,6 +531,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
             mayFillLater = false;
         }
         if (!mayFillLater) control.Lazy = 0;
+        // Until it is moved into place: a child that the target forks during the fill would keep a second copy, where it knows of none.
+        if (IsBuiltElsewhere(region, mayFillLater) && ahead?.Region is null) region.Advise(target, Memory.MADV_DONTFORK);
         holder.Control.Describe(Segments(region, plan, control.SourceStart));
         Step.Reached(CallStep.RegionDescribed);
         holder.BeginServing(userfaultfd.Descriptor, sentinel, () => holder.Shield(targetPid, targetScore));
@@ -542,6 +540,8 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         Step.Reached(CallStep.HolderServes);
         return false;
     }
+
+    private bool IsBuiltElsewhere(Region region, bool mayFillLater) => region.MustMove && !mayFillLater && !sharesSource;
 
     // Only before it is guarded can a region get huge pages, where the target's page table can have them at the same places; and what is written then it must not see yet.
     private bool HasHugePagesToKeep(Participant to, SourcePlan plan, HolderProcess holder)
@@ -680,6 +680,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
                 try
                 {
                     within?.Prepare();
+                    if (region.MustMove) region.Advise(target, Memory.MADV_DOFORK);
                     Commit(target, region, undo, holder, filled: true);
                 }
                 catch

@@ -11,7 +11,7 @@ namespace Pvmmap.ConformanceTests;
 /// <summary>Core files of real processes, read by the tools that people read cores with, and compared with what gcore writes.</summary>
 public sealed partial class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(theatre)
 {
-    public enum Program { Idlers, Threads14, Python }
+    public enum Program { Idlers, Threads, Python }
 
     public static TheoryData<Program> EachProgram => [.. Enum.GetValues<Program>()];
 
@@ -563,9 +563,9 @@ public sealed partial class CoreDumpFromSnapshotTests(Theatre theatre) : Scene(t
 
     private (Actor Actor, ulong Data) Start(Program program)
     {
-        if (program == Program.Threads14)
+        if (program == Program.Threads)
         {
-            Actor threads = NewActor(Theatre.Program("threads14"));
+            Actor threads = NewActor(Theatre.Program("threads"));
             return (threads, ulong.Parse(threads.Answer()[0], CultureInfo.InvariantCulture));
         }
         if (program == Program.Python)

@@ -134,4 +134,35 @@ public class PlacementTests(Theatre theatre) : Scene(theatre)
 
     private static void AssertNoTear(Tally tally, ulong seed) => Assert.True(
         tally is { Old: > 0, New: > 0, Zero: 0, Other: 0, Faults: 0, Backward: 0 }, $"replacing with seed {seed}: {tally}");
+
+    /// <summary>As long as the range is filled it lies where the target does not know of it: a child that is forked meanwhile has the old mapping, and no second copy.</summary>
+    [Fact]
+    public void A_child_that_is_forked_before_it_is_in_place_has_no_copy_of_it()
+    {
+        const ulong pages = 512, length = pages * Page;
+        Puppet source = NewPuppet(), target = NewPuppet();
+        ulong at = source.MapFilled(length, 1), place = target.MapFilled(length, 2);
+        using SteppedCaller caller = new(Theatre, Theatre.Start(
+            [SteppedCaller.Program, Theatre.Door, $"{source.Pid}", $"{target.Pid}", $"0x{at:x}", $"{pages}", "1", $"0x{place:x}", $"{(ulong)(MmapFlags.Populate | MmapFlags.Fixed)}",
+                $"{CallStep.None}", $"{Holder.FillStep.BatchCopied}"]));
+        try
+        {
+            caller.Say("call");
+            Assert.True(caller.AwaitFill(Holder.FillStep.BatchCopied));
+            ulong before = ProcessStatus.Figure(target.Pid, "VmSize");
+            using Puppet child = target.Fork();
+            Assert.Equal(before - length, ProcessStatus.Figure(child.Pid, "VmSize"));
+            caller.LetFillGoOn();
+            string[] done = caller.Hear("done") ?? throw new InvalidOperationException("the call does not return");
+            Assert.True(done[2] == "0", string.Join(' ', done));
+            child.AssertContent(place, length, 2);
+            target.AssertContent(place, length, 1);
+            using Puppet later = target.Fork();
+            later.AssertContent(place, length, 1);
+        }
+        finally
+        {
+            if (ProcessStatus.IsAlive(caller.Pid)) Libc.Kill(caller.Pid, Libc.SIGKILL);
+        }
+    }
 }

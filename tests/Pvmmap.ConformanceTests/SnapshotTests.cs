@@ -352,6 +352,7 @@ public sealed class SnapshotTests(Theatre theatre) : Scene(theatre)
         AssertHolds(opened, shared, MiB, 5);
         Assert.Single(opened.Threads);
         opened.Release();
+        Assert.Throws<ObjectDisposedException>(opened.Release);
         Assert.DoesNotContain(ProcessSnapshot.Running(), listing => listing.KeeperPid == keeper);
         Assert.Equal(Errno.ESRCH, Assert.Throws<PvmmapException>(() => ProcessSnapshot.Open(keeper)).Errno);
         Assert.Equal(Errno.EINVAL, Assert.Throws<PvmmapException>(() => ProcessSnapshot.Open(source.Pid)).Errno);

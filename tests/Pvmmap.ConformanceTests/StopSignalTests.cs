@@ -38,6 +38,48 @@ public sealed class StopSignalTests(Theatre theatre) : Scene(theatre)
         sitter.AssertAsFound($"signal {signal} at {step}");
     }
 
+    /// <summary>What the process itself is sent while it stands still, in that order; and whether it is stopped when the call is over, as it would be without the call.</summary>
+    public static TheoryData<bool, int, int, bool> OfTheProcessItself => new()
+    {
+        { false, Libc.SIGSTOP, Libc.SIGCONT, false }, { false, Libc.SIGCONT, Libc.SIGSTOP, true }, { false, Libc.SIGSTOP, Libc.SIGSTOP, true },
+        { true, Libc.SIGSTOP, Libc.SIGCONT, false }, { true, Libc.SIGCONT, Libc.SIGSTOP, true }, { true, Libc.SIGSTOP, Libc.SIGSTOP, true },
+    };
+
+    [Theory]
+    [MemberData(nameof(OfTheProcessItself))]
+    public void The_last_one_counts(bool target, int first, int second, bool stopped)
+    {
+        Puppet from = NewPuppet(), to = NewPuppet();
+        ulong at = from.MapFilled(Pages * Page, 1);
+        string steps = target ? $"{CallStep.TargetPrepared},{CallStep.RegionRegistered}" : $"{CallStep.SourcePrepared},{CallStep.IntermediateReaped}";
+        int pid = target ? to.Pid : from.Pid;
+        using SteppedCaller caller = new(Theatre, Theatre.Start(
+            [SteppedCaller.Program, Theatre.Door, $"{from.Pid}", $"{to.Pid}", $"0x{at:x}", $"{Pages}", "1", "0", "0", steps, $"{Holder.FillStep.None}"]));
+        try
+        {
+            caller.Say("call");
+            foreach (int signal in new[] { first, second })
+            {
+                Assert.Equal("at", caller.Hear("at", "done")?[0]);
+                Libc.Kill(pid, signal);
+                caller.Say("go");
+            }
+            string[] done = caller.Hear("done") ?? throw new InvalidOperationException("the call does not return");
+            Assert.True(done[2] == "0", string.Join(' ', done));
+            Eventually.Equals(stopped, () => ProcessStatus.State(pid) == 'T', "the process is stopped if it was sent SIGSTOP last");
+            Thread.Sleep(50);
+            Assert.Equal(stopped, ProcessStatus.State(pid) == 'T');
+            if (stopped) Libc.Kill(pid, Libc.SIGCONT);
+            to.AssertContent(Convert.ToUInt64(done[1], 16), Pages * Page, 1);
+            from.AssertContent(at, Pages * Page, 1);
+        }
+        finally
+        {
+            Libc.Kill(pid, Libc.SIGCONT);
+            if (ProcessStatus.IsAlive(caller.Pid)) Libc.Kill(caller.Pid, Libc.SIGKILL);
+        }
+    }
+
     private string[] PlayWith(int signal, string what, params string[] arguments)
     {
         using SteppedCaller caller = new(Theatre, Theatre.Start([SteppedCaller.Program, Theatre.Door, .. arguments]));

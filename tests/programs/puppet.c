@@ -157,6 +157,18 @@ static void *follow(void *argument)
     return NULL;
 }
 
+/* Starts the next one, and ends: there are always as many, and none for long. */
+static void *chain(void *argument)
+{
+    pthread_t next;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 1 << 18);
+    while (!halt && pthread_create(&next, &attributes, chain, argument)) usleep(10);
+    return NULL;
+}
+
 /* Reads pages of a range that is replaced under it: OLD until some instant, NEW from then on, nothing else ever. */
 static void *hammer(void *argument)
 {
@@ -310,6 +322,9 @@ static void obey(char *line)
         launch(count_up, (struct work){ .start = low });
         launch(follow, (struct work){ .old = low, .new = high });
         launch(follow, (struct work){ .old = high, .new = low + 512 });
+        say("ok");
+    } else if (IS("chains")) {
+        for (u64 i = 0; i < n[1]; i++) chain(NULL);
         say("ok");
     } else if (IS("hammer")) {
         for (u64 i = 0; i < n[1]; i++) launch(hammer, (struct work){ .start = n[2], .length = n[3], .old = n[4], .new = n[5] });

@@ -216,7 +216,7 @@ internal static unsafe class HolderLoader
             MakeRoom(child, default);
             made = MakePair(child, scratch);
         }
-        made.OrThrow(Doing, child.Tid, hint: "it has no descriptor left (RLIMIT_NOFILE)");
+        made.OrThrow(Doing, child.Tid, hint: made.Errno == Errno.EMFILE ? "it has no descriptor left (RLIMIT_NOFILE)" : "it could not make a pair of sockets");
         Check(Memory.ReadFrom(child.Tid, scratch, MemoryMarshal.AsBytes(pair)), child.Tid);
     }
 

@@ -23,7 +23,7 @@ internal sealed unsafe class HolderProcess : IDisposable
     private readonly bool move;
     private int? guardianPid;
     private FileDescriptor? socket;
-    private bool ready, released, followed, relocated;
+    private bool ready, released, followed, relocated, disposed;
 
     /// <summary>Of a move.</summary>
     private Remnants? remnants;
@@ -514,6 +514,8 @@ internal sealed unsafe class HolderProcess : IDisposable
     /// <summary>Lets go of the holder; kills it if it was never released.</summary>
     public void Dispose()
     {
+        if (disposed) return;
+        disposed = true;
         if (!released && !move) Linux.Pidfd.Kill(pidfd);
         EndCall();
         Control.CloseFile();

@@ -12,7 +12,15 @@ internal sealed class FileDescriptor : SafeHandle
     public override bool IsInvalid => handle < 0;
 
     /// <summary>The number. Keep the object alive for as long as the number is used.</summary>
-    public int Number => (int)handle;
+    /// <exception cref="ObjectDisposedException">It is closed: by now the number may be that of another thread's descriptor.</exception>
+    public int Number
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(IsClosed, this);
+            return (int)handle;
+        }
+    }
 
     /// <summary>Another descriptor of the same open file, close-on-exec.</summary>
     public FileDescriptor Duplicate() => From(SystemCall.Invoke(SystemCall.SYS_fcntl, Number, F_DUPFD_CLOEXEC, 0), "duplicate a descriptor");

@@ -23,7 +23,10 @@ internal static class Pidfd
         : SystemCall.Invoke(SystemCall.SYS_pidfd_getfd, pidfd.Number, number, 0);
 
     /// <summary>SIGKILL to that very process, never to another that has its number by now.</summary>
-    public static void Kill(FileDescriptor pidfd) => SystemCall.Invoke(SystemCall.SYS_pidfd_send_signal, pidfd.Number, Signals.SIGKILL);
+    public static void Kill(FileDescriptor pidfd) => Send(pidfd, Signals.SIGKILL);
+
+    /// <summary>A signal to that very process.</summary>
+    public static void Send(FileDescriptor pidfd, int signal) => SystemCall.Invoke(SystemCall.SYS_pidfd_send_signal, pidfd.Number, signal);
 
     /// <summary>True if the process has ended (it may be a zombie yet).</summary>
     public static bool HasEnded(FileDescriptor pidfd) => Poll.Readable(pidfd, TimeSpan.Zero);

@@ -20,6 +20,7 @@ internal static class X64SystemCalls
     public const int SYS_mremap = 25;
     public const int SYS_madvise = 28;
     public const int SYS_getpid = 39;
+    public const int SYS_sendfile = 40;
     public const int SYS_accept = 43;
     public const int SYS_sendto = 44;
     public const int SYS_recvfrom = 45;
@@ -55,9 +56,12 @@ internal static class X64SystemCalls
     public const int SYS_openat = 257;
     public const int SYS_linkat = 265;
     public const int SYS_readlinkat = 267;
+    public const int SYS_splice = 275;
     public const int SYS_epoll_pwait = 281;
     public const int SYS_accept4 = 288;
     public const int SYS_recvmmsg = 299;
+    public const int SYS_preadv2 = 327;
+    public const int SYS_pwritev2 = 328;
     public const int SYS_sendmmsg = 307;
     public const int SYS_process_vm_readv = 310;
     public const int SYS_process_vm_writev = 311;

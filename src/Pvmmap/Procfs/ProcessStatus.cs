@@ -75,6 +75,8 @@ internal sealed record ProcessStatus
     /// <summary>Signals pending for the whole process.</summary>
     public ulong ShdPnd { get; init; }
 
+    public bool IsPending(int signal) => ((SigPnd | ShdPnd) & Signals.Bit(signal)) != 0;
+
     public ulong SigIgn { get; init; }
 
     public ulong SigCgt { get; init; }

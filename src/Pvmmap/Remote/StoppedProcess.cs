@@ -28,6 +28,7 @@ internal sealed class StoppedProcess : IProcessCalls
     private const int LongestExtendedState = 24 * 1024, LongestFloatingPoint = 512;
 
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan ThreadsPatience = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan QueuePatience = TimeSpan.FromSeconds(60);
 
     private readonly TracerProcess tracer;
@@ -124,25 +125,32 @@ internal sealed class StoppedProcess : IProcessCalls
 
     private void StopEveryThread()
     {
-        for (int known = -1; known != stopped.Count && !EveryThreadStands();)
+        // The kernel's count, not the list, tells that none is left: one may start another between two looks and end, and a list in which one has just ended may lack those behind it.
+        long begin = Stopwatch.GetTimestamp();
+        for (int looks = 1; !EveryThreadStands(); looks++)
         {
-            known = stopped.Count;
             List<int> fresh = Threads();
             fresh.RemoveAll(stopped.Contains);
             StopThreads(fresh);
+            if (thread is null && looks > 1) throw Gone();
+            // Killed, or another program by now.
+            if (looks > 2) ConfirmStandsStill();
+            if (Stopwatch.GetElapsedTime(begin) < ThreadsPatience) continue;
+            throw new PvmmapException(Errno.EAGAIN, "stop the process", Pid, hint: "its threads start others, or end, more quickly than they can be stopped");
         }
-        if (thread is null) throw Gone();
     }
 
-    // A main thread that has ended counts still: then it is looked again whether there is a new one.
     private bool EveryThreadStands()
     {
         if (thread is null) return false;
         ProcessStatus status = ProcessStatus.ReadThread(Pid, thread.Tid);
-        if (status.Threads != stopped.Count) return false;
+        // A main thread that has ended counts still.
+        if (status.Threads != stopped.Count && (status.Threads != stopped.Count + 1 || stopped.Contains(Pid) || !HasEnded(Pid))) return false;
         shown = status;
         return true;
     }
+
+    private bool HasEnded(int tid) => ProcessStatus.ReadThread(Pid, tid).State is 'Z' or 'X';
 
     private void StopOneThread()
     {
@@ -621,8 +629,9 @@ internal sealed class StoppedProcess : IProcessCalls
         Step.ReachedIn(Pid, CallStep.SourcePagesUnmapped, CallStep.TargetPagesUnmapped, CallStep.MovedSourcePagesUnmapped);
         if (disturbed)
         {
+            // As long as all is blocked, a SIGCONT behind that SIGSTOP is pending; a SIGSTOP behind it would have taken it away.
+            stopAgain = thread.StopWasRequested && !ProcessStatus.ReadThread(Pid, thread.Tid).IsPending(Signals.SIGCONT);
             thread.Restore(savedMask!.Value);
-            stopAgain = thread.StopWasRequested;
         }
         // It finds its way back by its registers now.
         if (signalFrame is { } frame && !taken.Overlaps(frame.Range))
@@ -632,7 +641,7 @@ internal sealed class StoppedProcess : IProcessCalls
             if (errno != Errno.EFAULT) Check(errno);
         }
         Detach();
-        if (stopAgain) SystemCall.Invoke(SystemCall.SYS_kill, Pid, Signals.SIGSTOP);
+        if (stopAgain) Pidfd.Send(pidfd, Signals.SIGSTOP);
     }
 
     /// <summary>

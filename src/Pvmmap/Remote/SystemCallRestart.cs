@@ -52,7 +52,8 @@ internal static class SystemCallRestart
         registers.OrigRax = ulong.MaxValue;
     }
 
-    // read and write are here for sockets with a timeout; where EINTR comes from a signal, one is pending and nothing is repaired.
+    // read, write, sendfile and splice are here for sockets with a timeout (those that have moved something say how much, never EINTR); where EINTR comes from a signal, one is pending and
+    // nothing is repaired.
     private static bool ReturnsPlainEintr(int call) => call is
         X64SystemCalls.SYS_epoll_wait or X64SystemCalls.SYS_epoll_pwait or X64SystemCalls.SYS_epoll_pwait2 or
         X64SystemCalls.SYS_semop or X64SystemCalls.SYS_semtimedop or X64SystemCalls.SYS_rt_sigtimedwait or
@@ -60,5 +61,6 @@ internal static class SystemCallRestart
         X64SystemCalls.SYS_recvfrom or X64SystemCalls.SYS_recvmsg or X64SystemCalls.SYS_recvmmsg or
         X64SystemCalls.SYS_sendto or X64SystemCalls.SYS_sendmsg or X64SystemCalls.SYS_sendmmsg or
         X64SystemCalls.SYS_accept or X64SystemCalls.SYS_accept4 or
-        X64SystemCalls.SYS_read or X64SystemCalls.SYS_readv or X64SystemCalls.SYS_write or X64SystemCalls.SYS_writev;
+        X64SystemCalls.SYS_read or X64SystemCalls.SYS_readv or X64SystemCalls.SYS_preadv2 or
+        X64SystemCalls.SYS_write or X64SystemCalls.SYS_writev or X64SystemCalls.SYS_pwritev2 or X64SystemCalls.SYS_sendfile or X64SystemCalls.SYS_splice;
 }

@@ -262,8 +262,10 @@ public sealed class ProcessSnapshot : IDisposable
     }
 
     /// <summary>Ends the snapshot, detached or not: its memory is free when this returns.</summary>
+    /// <exception cref="ObjectDisposedException">It was released or disposed of before; one that was detached is there still (<see cref="Open"/>).</exception>
     public void Release()
     {
+        ObjectDisposedException.ThrowIf(disposed, this);
         keeper.End();
         Dispose();
     }

@@ -56,8 +56,7 @@ internal static class UserfaultfdProbe
         }
         finally
         {
-            source.Invoke(SystemCall.SYS_close, opened.Value);
-            source.ClearUndo(undo);
+            source.InvokeDisarming(undo, SystemCall.SYS_close, opened.Value);
         }
     }
 

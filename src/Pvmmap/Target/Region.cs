@@ -298,6 +298,6 @@ internal sealed class Region
     /// <summary>ESRCH: there is no such region any more, nor the program that had it.</summary>
     public PvmmapException Gone(int targetPid) => new(Errno.ESRCH, "fill the destination", targetPid, Range, "the target ended or called execve during the fill");
 
-    /// <summary>Takes the region away again.</summary>
-    public void Unmap(IProcessCalls target) => target.Invoke(SystemCall.SYS_munmap, (long)Address, (long)source.Length);
+    /// <summary>Takes the region away again, and <paramref name="undo"/>, which would do so, in the same instant: something else may be there in the next.</summary>
+    public void Unmap(IProcessCalls target, int undo) => target.InvokeDisarming(undo, SystemCall.SYS_munmap, (long)Address, (long)source.Length);
 }

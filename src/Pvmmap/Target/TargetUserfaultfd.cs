@@ -71,8 +71,7 @@ internal sealed class TargetUserfaultfd : IDisposable
         }
         finally
         {
-            target.Invoke(SystemCall.SYS_close, opened.Value);
-            target.ClearUndo(undo);
+            target.InvokeDisarming(undo, SystemCall.SYS_close, opened.Value);
             Step.Reached(CallStep.UserfaultfdClosed);
         }
     }

@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace Pvmmap.ConformanceTests.Stage;
 
-/// <summary>A process that answers questions over a socket: puppet, threads14, notebook.py, DotnetApp.</summary>
+/// <summary>A process that answers questions over a socket: puppet, threads, notebook.py, DotnetApp.</summary>
 public class Actor : AddressSpace, IDisposable
 {
     private Line _line;

@@ -63,6 +63,9 @@ public sealed class Puppet : Actor
     /// <summary>Three threads handing a count from a low page to a high one and back: see programs/puppet.c.</summary>
     public void StartRelay(ulong low, ulong high) => Ask($"relay {low} {high}");
 
+    /// <summary>So many threads that are another each time: each starts the next and ends.</summary>
+    public void StartChains(int count) => Ask($"chains {count}");
+
     /// <summary>Threads that read the first words of a range that is being replaced.</summary>
     public void StartHammers(int count, ulong address, ulong length, ulong oldSeed, ulong newSeed) =>
         Ask($"hammer {count} {address} {length} {oldSeed} {newSeed}");

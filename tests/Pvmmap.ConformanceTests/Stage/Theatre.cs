@@ -20,7 +20,7 @@ public sealed class Theatre : IDisposable
     {
         // Programs under another uid come in here too.
         File.SetUnixFileMode(_folder, (UnixFileMode)Convert.ToInt32("755", 8));
-        foreach (string program in (string[])["puppet", "nursery", "threads14", "children", "tracer", "confine"]) Compile(program, "-pthread");
+        foreach (string program in (string[])["puppet", "nursery", "threads", "children", "tracer", "confine"]) Compile(program, "-pthread");
         _door.Bind(new UnixDomainSocketEndPoint(Door));
         File.SetUnixFileMode(Door, (UnixFileMode)Convert.ToInt32("777", 8));
         _door.Listen(64);

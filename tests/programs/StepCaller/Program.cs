@@ -28,7 +28,8 @@ using Stream? stream = socket is null ? null : new NetworkStream(socket);
 using TextReader hears = stream is null ? Console.In : new StreamReader(stream);
 using TextWriter says = stream is null ? Console.Out : new StreamWriter(stream) { AutoFlush = true, NewLine = "\n" };
 using var go = new SemaphoreSlim(0);
-int stopped = 0, armed = 0, latestHolder = 0;
+int[] stopped = new int[wanted.StopAt.Length];
+int armed = 0, latestHolder = 0;
 
 PrepareOwnMemory();
 Step.Listener = (step, holder) => StopAt(step.ToString(), holder);
@@ -54,7 +55,8 @@ return 0;
 void StopAt(string step, int holder)
 {
     if (holder != 0) latestHolder = holder;
-    if (step != wanted.StopAt || Interlocked.Exchange(ref stopped, 1) != 0) return;
+    int at = Array.IndexOf(wanted.StopAt, step);
+    if (at < 0 || Interlocked.Exchange(ref stopped[at], 1) != 0) return;
     Say($"at {step} {latestHolder}");
     go.Wait();
 }

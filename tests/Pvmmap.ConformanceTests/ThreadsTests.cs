@@ -3,10 +3,10 @@ using Pvmmap.ConformanceTests.Stage;
 
 namespace Pvmmap.ConformanceTests;
 
-/// <summary>programs/threads14.c, which knows nothing of us: no system call of its fails with EINTR, no thread and no child is lost.</summary>
-public sealed class Threads14Tests(Theatre theatre) : Scene(theatre)
+/// <summary>programs/threads.c, which knows nothing of us: no system call of its fails with EINTR, no thread and no child is lost.</summary>
+public sealed class ThreadsTests(Theatre theatre) : Scene(theatre)
 {
-    private const int Calls = 40;
+    private const int Calls = 40, Threads = 18;
 
     [Fact]
     public void As_source() => Play((program, range, length, round) =>
@@ -41,15 +41,16 @@ public sealed class Threads14Tests(Theatre theatre) : Scene(theatre)
 
     private void Play(Action<Actor, ulong, ulong, int> call)
     {
-        Actor program = NewActor(Theatre.Program("threads14"));
+        Actor program = NewActor(Theatre.Program("threads"));
         string[] range = program.Answer();
         ulong at = ulong.Parse(range[0], CultureInfo.InvariantCulture), length = ulong.Parse(range[1], CultureInfo.InvariantCulture);
         int threads = Directory.EnumerateDirectories($"/proc/{program.Pid}/task").Count();
         for (int round = 0; round < Calls; round++) call(program, at, length, round);
-        Eventually.Holds(() => Directory.EnumerateDirectories($"/proc/{program.Pid}/task").Count() >= 15, "no thread is lost");
-        Assert.InRange(threads, 14, 16);
+        Eventually.Holds(() => Directory.EnumerateDirectories($"/proc/{program.Pid}/task").Count() >= Threads + 1, "no thread is lost");
+        // One of them starts another now and then.
+        Assert.InRange(threads, Threads, Threads + 2);
         string[] report = program.Ask($"stop");
-        Assert.Equal(15, report.Length);
+        Assert.Equal(Threads + 1, report.Length);
         string[] trouble = [.. report.Where(activity => activity.Split(':') is not [_, not "0", "0", "0", _])];
         Assert.True(trouble.Length == 0, $"after {Calls} calls (name:rounds:eintr:wrong:errno): {string.Join(' ', trouble)}");
         Assert.Equal(0, Theatre.Nursery.WaitForEnd(program.Pid));

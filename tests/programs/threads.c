@@ -1,10 +1,11 @@
 /*
- * An ordinary program: 14 threads, each blocking or busy in another way, and a main thread waiting for its user (threads14 SOCKET).
+ * An ordinary program: 18 threads, each blocking or busy in another way, and a main thread waiting for its user (threads SOCKET).
  * On the line "stop" it ends them all and reports "NAME rounds eintr wrong" for each; EINTR is counted, since nobody sends it signals.
  */
 #define _GNU_SOURCE
 #include "pattern.h"
 #include "stage.h"
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -14,13 +15,15 @@
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/sem.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 
 enum { WAIT_MS = 40, RANGE = 16 << 20 };
 static atomic_int stop;
-static int quiet_pipe[2], quiet_socket[2], epoll, semaphores, futex_word;
+static int quiet_pipe[2], quiet_socket[2], full_socket[2], full_pipe[2], file, epoll, semaphores, futex_word;
 static char *range;
 static _Atomic uint64_t writes;
 
@@ -92,6 +95,38 @@ static int wait_receive(void)
     return timed_out(recv(quiet_socket[0], &byte, 1, 0) == -1 && errno == EAGAIN);
 }
 
+static int wait_preadv2(void)
+{
+    char byte;
+    struct iovec place = { &byte, 1 };
+    return timed_out(preadv2(quiet_socket[0], &place, 1, -1, 0) == -1 && errno == EAGAIN);
+}
+
+static int wait_pwritev2(void)
+{
+    struct iovec data = { "x", 1 };
+    return timed_out(pwritev2(full_socket[0], &data, 1, -1, 0) == -1 && errno == EAGAIN);
+}
+
+static int wait_sendfile(void)
+{
+    off_t from = 0;
+    return timed_out(sendfile(full_socket[0], file, &from, PAGE) == -1 && errno == EAGAIN && from == 0);
+}
+
+static int wait_splice(void)
+{
+    return timed_out(splice(full_pipe[0], NULL, full_socket[0], NULL, 8, 0) == -1 && errno == EAGAIN);
+}
+
+static int fill_socket(void)
+{
+    static char block[1 << 14];
+    while (send(full_socket[0], block, sizeof block, MSG_DONTWAIT) > 0) ;
+    while (send(full_socket[0], block, 1, MSG_DONTWAIT) > 0) ;
+    return errno == EAGAIN ? 0 : -1;
+}
+
 static int wait_child(void)
 {
     pid_t child = fork();
@@ -155,7 +190,7 @@ static struct activity { const char *name; int (*round)(void); _Atomic uint64_t 
     { "nanosleep", sleep_relative }, { "clock_nanosleep", sleep_until }, { "futex", wait_futex }, { "poll", wait_poll },
     { "select", wait_select }, { "epoll_wait", wait_epoll }, { "semtimedop", wait_semaphore }, { "sigtimedwait", wait_signal },
     { "recv", wait_receive }, { "waitpid", wait_child }, { "fork", fork_loop }, { "no-child", expect_no_child },
-    { "thread", create_and_join }, { "write", write_range },
+    { "thread", create_and_join }, { "write", write_range }, { "preadv2", wait_preadv2 }, { "pwritev2", wait_pwritev2 }, { "sendfile", wait_sendfile }, { "splice", wait_splice },
 };
 enum { COUNT = sizeof activities / sizeof *activities };
 
@@ -186,8 +221,10 @@ int main(int argc, char **argv)
     semaphores = semget(IPC_PRIVATE, 1, 0600);
     if (range == MAP_FAILED || epoll < 0 || semaphores < 0 || pipe(quiet_pipe) < 0 || socketpair(AF_UNIX, SOCK_DGRAM, 0, quiet_socket) < 0
         || setsockopt(quiet_socket[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0
+        || socketpair(AF_UNIX, SOCK_STREAM, 0, full_socket) < 0 || setsockopt(full_socket[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0
+        || fill_socket() < 0 || pipe(full_pipe) < 0 || write(full_pipe[1], "12345678", 8) != 8 || (file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC)) < 0
         || epoll_ctl(epoll, EPOLL_CTL_ADD, quiet_pipe[0], &watch) < 0) {
-        perror("threads14");
+        perror("threads");
         return 2;
     }
     for (uint64_t page = 0; page < RANGE / PAGE; page++) fill_page((uint64_t *)(range + page * PAGE), first_word(14, page));
@@ -197,7 +234,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < COUNT; i++) pthread_create(&threads[i], NULL, run, &activities[i]);
     say("ok %lu %lu", (uint64_t)range, (uint64_t)RANGE);
 
-    /* the main thread's own wait, and a fifteenth place to see an EINTR */
+    /* the main thread's own wait, and one more place to see an EINTR */
     uint64_t main_eintr = 0;
     for (char line[16];;) {
         ssize_t n = recv(stage_fd, line, sizeof line, 0);
