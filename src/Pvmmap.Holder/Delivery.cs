@@ -168,6 +168,8 @@ internal static unsafe class Delivery
     /// </summary>
     public static long Probe(Service* service, int file, ulong start, ulong end)
     {
+        // What was inherited may lie at that very address.
+        Inheritance.GiveUpLater(service);
         return Userfaultfd.Copy(service->Call, file, start, Nowhere(service, end - start), end - start);
     }
 
