@@ -189,9 +189,7 @@ internal static unsafe class Events
 
     private static void Fork(Service* service, uint parent, int file)
     {
-        uint child = 0;
-        while (child < service->Control->ContextCount && Service.IsAlive(service, child))
-            child++;
+        uint child = FirstFreeContext(service);
         if (service->IsSentinel)
         {
             // The number was one of the holder's table. What it announced, before it did anything else, is here.
@@ -204,6 +202,12 @@ internal static unsafe class Events
         {
             if (Service.IsAlive(service, i) && service->Contexts[i].Fd == file)
                 return;
+        }
+        if (child == service->ContextLimit)
+        {
+            // Not the parent, should it be gone too: what it had is the child's.
+            Loop.EndDeadContexts(service, parent);
+            child = FirstFreeContext(service);
         }
         if (child == service->ContextLimit)
         {
@@ -221,6 +225,14 @@ internal static unsafe class Events
         if (child == service->Control->ContextCount)
             Published.Write(&service->Control->ContextCount, child + 1);
         Published.Write(&service->Contexts[child].Alive, 1);
+    }
+
+    private static uint FirstFreeContext(Service* service)
+    {
+        uint free = 0;
+        while (free < service->Control->ContextCount && Service.IsAlive(service, free))
+            free++;
+        return free;
     }
 
     // A child for which there is no room. If it keeps us from poisoning its pages, by events that nobody will read, then it waits.
@@ -251,6 +263,7 @@ internal static unsafe class Events
     {
         ulong lost = ulong.MaxValue;
         ulong lostEnd = 0;
+        bool cleared = false;
         uint before = service->Control->SegmentCount;
         for (uint i = 0; i < before; i++)
         {
@@ -259,7 +272,14 @@ internal static unsafe class Events
                 continue;
             ulong destination = segment->Destination;
             ulong length = segment->Length;
-            if (SegmentTable.Add(service, child, destination, segment->Source, length, segment->Zero) || SegmentTable.IsZero(segment->Zero))
+            bool added = SegmentTable.Add(service, child, destination, segment->Source, length, segment->Zero);
+            if (!added && !cleared)
+            {
+                Loop.EndDeadContexts(service, parent);
+                cleared = true;
+                added = SegmentTable.Add(service, child, destination, segment->Source, length, segment->Zero);
+            }
+            if (added || SegmentTable.IsZero(segment->Zero))
                 continue;
             lost = destination < lost ? destination : lost;
             lostEnd = destination + length > lostEnd ? destination + length : lostEnd;

@@ -230,12 +230,12 @@ internal static unsafe class Loop
         return false;
     }
 
-    /// <summary>Ends the contexts whose address space is gone: a userfaultfd does not tell.</summary>
-    public static void EndDeadContexts(Service* service)
+    /// <summary>Ends the contexts whose address space is gone, but one: a userfaultfd does not tell.</summary>
+    public static void EndDeadContexts(Service* service, uint except = Service.NoContext)
     {
         for (uint i = 0; i < service->Control->ContextCount; i++)
         {
-            if (Service.IsAlive(service, i) && Delivery.IsGone(service, service->Contexts[i].Fd))
+            if (i != except && Service.IsAlive(service, i) && Delivery.IsGone(service, service->Contexts[i].Fd))
                 Delivery.EndContext(service, i);
         }
     }

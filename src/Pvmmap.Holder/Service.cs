@@ -9,6 +9,7 @@ internal unsafe struct Service
     public const int MaximumPending = 32;
     /// <summary>The context of the call's target, until a child of it takes a dead one's place.</summary>
     public const uint Target = 0;
+    public const uint NoContext = uint.MaxValue;
 
     public KernelEntry Call;
     public ControlPage* Control;
