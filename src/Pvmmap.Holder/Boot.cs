@@ -196,6 +196,7 @@ internal static unsafe class Boot
         limit.First = 1;
         limit.Second = 1;
         call(SystemCalls.prlimit64, 0, RLIMIT_CORE, (long)&limit, 0, 0, 0);
+        OpenFiles.RaiseLimit(call);
         Kernel.MoveDescriptor(call, (int)arguments->Socket, HolderFds.Socket);
         OpenFiles.CloseFrom(call, HolderFds.Socket + 1, arguments->Without);
     }

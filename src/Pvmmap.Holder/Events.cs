@@ -15,8 +15,17 @@ internal static unsafe class Events
         while (Service.IsAlive(service, context))
         {
             Published.Write(&service->Control->MessageContext, context);
-            long bytes = Kernel.Read(
-                service->Call, service->Contexts[context].Fd, service->Messages, ControlPage.MaximumMessages * sizeof(UserfaultMessage));
+            long bytes = Read(service, context);
+            // Whoever forks goes on only when its event is read, which takes a descriptor: dead children have some.
+            if (IsShortage(bytes))
+            {
+                Loop.EndDeadContexts(service);
+                if (!Service.IsAlive(service, context))
+                    break;
+                bytes = Read(service, context);
+            }
+            if (IsShortage(bytes))
+                Loop.TryLater(service, context);
             if (bytes <= 0)
                 break;
             uint count = (uint)bytes / (uint)sizeof(UserfaultMessage);
@@ -38,6 +47,11 @@ internal static unsafe class Events
         }
         return total;
     }
+
+    private static long Read(Service* service, uint context) => Kernel.Read(
+        service->Call, service->Contexts[context].Fd, service->Messages, ControlPage.MaximumMessages * sizeof(UserfaultMessage));
+
+    private static bool IsShortage(long read) => read == Kernel.EMFILE || read == Kernel.ENFILE || read == Kernel.ENOMEM;
 
     /// <summary>Applies the events among the first <paramref name="count"/> messages of the buffer, in the order they came.</summary>
     public static void Apply(Service* service, uint context, uint count)

@@ -121,6 +121,8 @@ internal static unsafe class Guardian
         do
         {
             retry = false;
+            service->Backoff = false;
+            service->Unread = 0;
             uint messages = 0;
             for (uint i = 0; i < service->Control->ContextCount; i++)
                 messages += Events.Drain(service, i, faults: false);
@@ -134,8 +136,8 @@ internal static unsafe class Guardian
                     Delivery.EndContext(service, segment->Context);
                 retry |= outcome == Outcome.Retry;
             }
-            if (retry && messages == 0)
-                Kernel.Yield(service->Call);
+            if ((retry && messages == 0) || service->Unread != 0)
+                Loop.Relax(service);
         }
         while (retry);
     }

@@ -21,6 +21,8 @@ internal static unsafe class Kernel
     public const int EFAULT = -14;
     public const int EEXIST = -17;
     public const int EINVAL = -22;
+    public const int ENFILE = -23;
+    public const int EMFILE = -24;
     public const int ENOTTY = -25;
     public const int ENOSYS = -38;
 

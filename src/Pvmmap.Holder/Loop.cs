@@ -6,7 +6,8 @@ namespace Pvmmap.Holder.Freestanding;
 internal static unsafe class Loop
 {
     private const long IdleMilliseconds = 250;
-    private const int HighestDescriptor = 1024;
+    /// <summary>One past the numbers that a descriptor of a holder may have. It needs as many as <see cref="HolderFds"/> names, and one for each context.</summary>
+    public const int MostDescriptors = 1024;
     private const long BackoffMilliseconds = 5;
     private const long MomentMilliseconds = 1;
 
@@ -23,6 +24,7 @@ internal static unsafe class Loop
         for (;;)
         {
             service->Backoff = false;
+            service->Unread = 0;
             uint messages = 0;
             bool ready = true;
             if (FillWorker.IsAtWork(service))
@@ -188,7 +190,7 @@ internal static unsafe class Loop
         uint count = 0;
         for (uint i = 0; i < service->Control->ContextCount; i++)
         {
-            if (!Service.IsAlive(service, i))
+            if (!Service.IsAlive(service, i) || (service->Unread >> (int)i & 1) != 0)
                 continue;
             descriptors[count].File = service->Contexts[i].Fd;
             descriptors[count].Events = Kernel.PollIn;
@@ -210,8 +212,17 @@ internal static unsafe class Loop
             descriptors[count].Returned = 0;
             count++;
         }
+        if (service->Unread != 0 && microseconds > BackoffMilliseconds * 1000)
+            microseconds = BackoffMilliseconds * 1000;
         long result = Kernel.PollBriefly(service->Call, descriptors, count, microseconds);
         ready = result > 0 && (count == contexts || result > 1 || descriptors[contexts].Returned == 0);
+    }
+
+    /// <summary>The context's event cannot be read now. The others are waited for meanwhile, and not for long.</summary>
+    public static void TryLater(Service* service, uint context)
+    {
+        service->Backoff = true;
+        service->Unread |= 1UL << (int)context;
     }
 
     /// <summary>
@@ -246,7 +257,7 @@ internal static unsafe class Loop
         if (Service.CountAlive(service) != 0)
             return true;
         bool stranger = false;
-        for (int file = 0; service->Control->Withheld != 0 && file < HighestDescriptor; file++)
+        for (int file = 0; service->Control->Withheld != 0 && file < MostDescriptors; file++)
         {
             if (IsOurs(service, file))
                 continue;
@@ -272,8 +283,8 @@ internal static unsafe class Loop
             BackgroundFill.Complete(service);
     }
 
-    // The event we wait for is being sent by a thread that may need this very processor.
-    private static void Relax(Service* service)
+    /// <summary>The event we wait for is being sent by a thread that may need this very processor.</summary>
+    public static void Relax(Service* service)
     {
         if (service->Backoff)
             Wait(service, BackoffMilliseconds, out _);

@@ -9,6 +9,7 @@ internal static unsafe class OpenFiles
 {
     private const long AT_FDCWD = -100;
     private const int Highest = 65535;
+    private const long RLIMIT_NOFILE = 7;
 
     /// <summary>Closes every descriptor from a number on.</summary>
     public static void CloseFrom(KernelEntry call, int lowest, ulong without)
@@ -21,6 +22,22 @@ internal static unsafe class OpenFiles
             return;
         for (int file = lowest; file <= Highest; file++)
             Kernel.Close(call, file);
+    }
+
+    /// <summary>
+    /// Each child of the target takes a descriptor, and the limit was made for somebody else. It is this process's own, in a move too. A hard limit below goes up with
+    /// CAP_SYS_RESOURCE only; then it is the limit.
+    /// </summary>
+    [SkipLocalsInit]
+    public static void RaiseLimit(KernelEntry call)
+    {
+        Words2 limit;
+        limit.First = Loop.MostDescriptors;
+        limit.Second = Loop.MostDescriptors;
+        if (call(SystemCalls.prlimit64, 0, RLIMIT_NOFILE, (long)&limit, 0, 0, 0) >= 0 || call(SystemCalls.prlimit64, 0, RLIMIT_NOFILE, 0, (long)&limit, 0, 0) < 0)
+            return;
+        limit.First = limit.Second;
+        call(SystemCalls.prlimit64, 0, RLIMIT_NOFILE, (long)&limit, 0, 0, 0);
     }
 
     // False without a /proc to list them.

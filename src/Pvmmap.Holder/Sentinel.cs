@@ -42,6 +42,7 @@ internal static unsafe class Sentinel
     public static void Run(KernelEntry call)
     {
         Kernel.SetName(call, 0x732d_7061_6d6d_7670, 0x6c65_6e69_746e_65); // "pvmmap-sentinel"
+        OpenFiles.RaiseLimit(call);
         Descriptors received;
         if (Messages.Receive(call, &received) != 2)
             Kernel.Exit(call, 1);

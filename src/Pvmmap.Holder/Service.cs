@@ -28,6 +28,8 @@ internal unsafe struct Service
     public bool DropFailed;
     /// <summary>The kernel was short of memory: pause before trying again.</summary>
     public bool Backoff;
+    /// <summary>A bit for each context whose event could not be read for want of a descriptor, or of memory: its userfaultfd stays readable.</summary>
+    public ulong Unread;
     /// <summary>How often a page could be neither delivered nor poisoned.</summary>
     public uint Withheld;
     /// <summary>The same when the run of pages was begun that the background fill is at: it may take several attempts.</summary>
@@ -121,6 +123,7 @@ internal unsafe struct Service
         service->TurnsSinceLook = 0;
         service->DropFailed = false;
         service->Backoff = false;
+        service->Unread = 0;
         service->Withheld = 0;
         service->WithheldBefore = 0;
         service->FirstFree = 0;
