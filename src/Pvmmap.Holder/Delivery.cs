@@ -201,6 +201,7 @@ internal static unsafe class Delivery
     /// <summary>Drops source pages that nobody is owed any more.</summary>
     public static void Forget(Service* service, ulong start, ulong end)
     {
+        Receipts.LookAgain(service);
         while (start < end)
         {
             if (!SegmentTable.IsOwed(service, start, end, out ulong next))

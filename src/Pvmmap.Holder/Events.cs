@@ -235,6 +235,7 @@ internal static unsafe class Events
         Steps.Reached(service->Call, FillStep.ForkHalfApplied);
         // What the parent has, the child has too.
         (&service->Delivered.First)[child] = (&service->Delivered.First)[parent];
+        Receipts.Fork(service, parent, child);
         service->Contexts[child].Fd = file;
         if (child == service->Control->ContextCount)
             Published.Write(&service->Control->ContextCount, child + 1);

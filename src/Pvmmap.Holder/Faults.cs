@@ -71,15 +71,19 @@ internal static unsafe class Faults
         if (result <= 0)
             return;
         FaultStreams.Advance(service, context, page, page + (ulong)result);
-        Delivered(service, source, source + (ulong)result, run.Huge);
+        Delivered(service, context, source, source + (ulong)result, run.Huge);
     }
 
     // Part of a huge page frees nothing: in the background fill the whole of it is dropped at once.
-    private static void Delivered(Service* service, ulong start, ulong end, bool huge)
+    private static void Delivered(Service* service, uint context, ulong start, ulong end, bool huge)
     {
         bool later = huge && BackgroundFill.IsWanted(service);
-        if (!later && Service.CountAlive(service) == 1)
+        if (later)
+            return;
+        if (Service.CountAlive(service) == 1)
             DeliveredPages.Add(service, start, end);
+        else if (!BackgroundFill.IsWanted(service))
+            Receipts.Add(service, context, start, end);
     }
 
     private static Outcome Answer(Service* service, uint context, ulong page)
@@ -120,7 +124,7 @@ internal static unsafe class Faults
             Steps.Reached(service->Call, FillStep.FaultCopied);
             stream->Next = page + (ulong)result;
             if (populated)
-                Delivered(service, source, source + (ulong)result, huge);
+                Delivered(service, context, source, source + (ulong)result, huge);
             else if (Service.CountAlive(service) == 1)
                 Delivery.Drop(service, source, source + (ulong)result);
             if (stream->Around == Kernel.PageSize)
@@ -145,7 +149,14 @@ internal static unsafe class Faults
         uint withheld = service->Withheld;
         ulong position = source;
         Outcome outcome = Delivery.Copy(service, context, page, &position, source + Kernel.PageSize);
-        if (outcome == Outcome.Done && service->Withheld == withheld && Service.CountAlive(service) == 1)
+        if (outcome != Outcome.Done || service->Withheld != withheld)
+            return outcome;
+        if (Service.CountAlive(service) != 1)
+        {
+            if (!BackgroundFill.IsWanted(service))
+                Receipts.AddDoubtful(service, context, source);
+        }
+        else
         {
             // It may be among them, when it had come along with another: it counts once.
             DeliveredPages.Drop(service);

@@ -113,12 +113,14 @@ internal static unsafe class Loop
             }
             return;
         }
+        Receipts.Settle(service);
         CompleteIfDone(service);
         Wait(service, IdleMilliseconds, out ready);
         SourceEnd.Watch(service, idle: true);
         if (!ready)
         {
             EndDeadContexts(service);
+            Receipts.Settle(service);
             CompleteIfDone(service);
         }
     }

@@ -64,6 +64,11 @@ internal unsafe struct Service
     /// <summary>For each context, up to which source address of this pass it has been served: an interrupted batch goes on there.</summary>
     public DeliveredPositions Delivered;
 
+    /// <summary>What each context has got while there were several, and up to which page of the range that was looked through since something was last forgotten.</summary>
+    public ReceiptTable Receipts;
+    public bool HasReceipts;
+    public ulong LookedThrough;
+
     /// <summary>Bytes of the next batch: few while faults come, more and more while none do.</summary>
     public ulong Batch;
     /// <summary>Batches since the last fault.</summary>
@@ -136,6 +141,9 @@ internal unsafe struct Service
         service->DropStart = 0;
         service->DropEnd = 0;
         service->PendingCount = 0;
+        service->Receipts = default;
+        service->HasReceipts = false;
+        service->LookedThrough = 0;
         service->Batch = 0;
         service->QuietBatches = 0;
         service->RoundsToWait = 0;
