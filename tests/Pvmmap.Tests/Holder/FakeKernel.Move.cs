@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text;
 using Pvmmap.Holder;
 using Pvmmap.Holder.Freestanding;
@@ -194,6 +195,12 @@ internal sealed unsafe partial class FakeKernel
     {
         if (start == ImageStart) throw new ProcessExit(0);
         if (start == (ulong)Control) return 0;
+        if (!IsMove)
+        {
+            if (InheritedPage - start < length) InheritedPage = 0;
+            else if (ownMemory.Remove(start)) NativeMemory.AlignedFree((void*)start);
+            return 0;
+        }
         if (start == Control->ReservedStart && length == Control->ReservedLength)
         {
             foreach (SourcePage page in Source.Where(page => page.HasArrived && page.IsPopulated)) CheckNotOwed(page.Content);

@@ -22,6 +22,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     public readonly List<FakeTarget> Targets = [];
     public readonly Dictionary<int, FakeTarget> Descriptors = [];
     private ulong nextAddress = FirstDestination;
+    private readonly HashSet<ulong> ownMemory = [];
     private int nextVma = 1;
     private long clock = 1;
 
@@ -68,8 +69,20 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     /// <summary>Of a copy: the caller has not said yet that its call is over.</summary>
     public bool CallStaysOpen { get; set; }
 
+    /// <summary>Percent of the holder's own mappings that are refused.</summary>
+    public int MappingShortage { get; set; } = 5;
+
+    /// <summary>Descriptors have numbers below this one.</summary>
+    public int DescriptorLimit { get; set; } = 1000;
+
+    /// <summary>Inherited by a copy's holder, and not unmapped yet: where the source has this content; 0: nothing there.</summary>
+    public ulong InheritedPage { get; set; }
+
     /// <summary>Called when a thread has read or written what it touched.</summary>
     public Action<FakeTarget, FakeThread> OnTouched { get; set; } = (_, _) => { };
+
+    /// <summary>Called when the holder has read an event.</summary>
+    public Action<FakeTarget, FakeEvent> OnRead { get; set; } = (_, _) => { };
 
     /// <summary>Called when the holder sleeps.</summary>
     public Action OnIdle { get; set; } = () => { };
@@ -79,6 +92,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     public void Dispose()
     {
         NativeMemory.Free(Control);
+        foreach (ulong at in ownMemory) NativeMemory.AlignedFree((void*)at);
         current = null;
     }
 
@@ -158,6 +172,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
         SystemCalls.fcntl or SystemCalls.sched_yield => 0,
         SystemCalls.mremap => Remap((ulong)a1, (ulong)a2, (ulong)a3, a4, (ulong)a5),
         SystemCalls.munmap => Unmap((ulong)a1, (ulong)a2),
+        SystemCalls.mmap => MapOwn((ulong)a2, (int)a5),
         SystemCalls.kill => Kill((int)a1),
         SystemCalls.wait4 => a1,
         SystemCalls.getpid => IsHolderDead ? GuardianPid : HolderPid,
@@ -171,6 +186,16 @@ internal sealed unsafe partial class FakeKernel : IDisposable
         SystemCalls.munlock or SystemCalls.prctl => 0,
         _ => throw new InvalidOperationException($"unexpected system call {number}"),
     };
+
+    private long MapOwn(ulong length, int file)
+    {
+        if (IsMove || file != -1) throw new InvalidOperationException("the holder maps something");
+        if (Dice.Chance(MappingShortage)) return Kernel.ENOMEM;
+        void* memory = NativeMemory.AlignedAlloc((nuint)length, (nuint)PageSize);
+        NativeMemory.Clear(memory, (nuint)length);
+        ownMemory.Add((ulong)memory);
+        return (long)memory;
+    }
 
     private long GetTime(long* time)
     {
@@ -229,8 +254,11 @@ internal sealed unsafe partial class FakeKernel : IDisposable
             thread.Reported = true;
             messages[count++] = new UserfaultMessage { Event = Userfaultfd.EventPagefault, To = thread.Fault!.Value + (ulong)Dice.Below(4096) };
         }
-        while (count < room && target.Events.TryDequeue(out FakeEvent? happened))
+        while (count < room && target.Events.TryPeek(out FakeEvent? happened))
         {
+            // What has been read before is the answer; the event stays.
+            if (happened.Child is not null && !Enumerable.Range(0, DescriptorLimit).Any(IsFree)) return count == 0 ? Kernel.EMFILE : count * sizeof(UserfaultMessage);
+            target.Events.Dequeue();
             UserfaultMessage message = new() { Event = happened.Kind, From = happened.From, To = happened.To, Length = happened.Length };
             if (happened.Child is { } child)
             {
@@ -242,6 +270,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
             messages[count++] = message;
             happened.Delay = Dice.Below(4);
             target.Leaving.Add(happened);
+            OnRead(target, happened);
         }
         return count == 0 ? Kernel.EAGAIN : count * sizeof(UserfaultMessage);
     }
@@ -271,6 +300,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
 
     private TargetPage? CopyPage(ulong address)
     {
+        if (address == InheritedPage && address != 0) return new TargetPage { State = PageState.Present, Content = -1 };
         if (SourceIsGone || address < SourceStart || address >= SourceStart + (ulong)Source.Length * PageSize) return null;
         ref SourcePage page = ref Source[(address - SourceStart) / PageSize];
         if (page.Unreadable || (IsMove && !page.HasArrived)) return null;
@@ -280,7 +310,7 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     private long Fill(FakeTarget target, ulong start, ulong length, ulong* done, Func<ulong, TargetPage?> content)
     {
         if (length == 0 || start % PageSize != 0) return Kernel.EINVAL;
-        if (target.Changing || Dice.Chance(3))
+        if (target.Changing || (target.Alive && Dice.Chance(3)))
         {
             if (Dice.Chance(50)) *done = unchecked((ulong)(long)Kernel.EAGAIN);
             return Kernel.EAGAIN;

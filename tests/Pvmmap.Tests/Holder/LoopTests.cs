@@ -44,6 +44,47 @@ public sealed unsafe class LoopTests
         scenario.Kernel.CheckAllAfterRelease();
     }
 
+    [Theory]
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    public void So_it_does_when_there_was_a_child_that_has_ended_or_has_touched_everything_too(bool childTouches, bool childUnmaps)
+    {
+        for (ulong seed = 1; seed <= 100; seed++)
+        {
+            using Scenario scenario = new(seed, pages: 100, actions: 0);
+            FakeKernel kernel = scenario.Kernel;
+            (kernel.HasPagemapScan, kernel.MappingShortage) = (true, 0);
+            scenario.Control->Lazy = 1;
+            scenario.MakeAllPresent();
+            FakeTarget parent = scenario.Target, child = kernel.ForkNow(parent, parent.Threads[0]);
+            ulong[] order = [.. parent.Pages.Keys.OrderBy(_ => kernel.Dice.Below(1000))];
+            int next = 0, nextOfChild = 0;
+            kernel.OnTouched = (target, thread) =>
+            {
+                if (target == parent && next < order.Length) kernel.Touch(parent, thread, order[next++], write: false);
+                // The child makes do with the first of them.
+                else if (target == child && nextOfChild < (childUnmaps ? order.Length / 2 : order.Length)) kernel.Touch(child, thread, child.Pages.Keys.ElementAt(nextOfChild++), write: false);
+            };
+            bool begun = false, ended = false;
+            kernel.OnIdle = () =>
+            {
+                if (!begun) kernel.Touch(parent, parent.Threads[1], order[next++], write: false);
+                if (!begun && childTouches) kernel.Touch(child, child.Threads[0], child.Pages.Keys.ElementAt(nextOfChild++), write: false);
+                begun = true;
+                if (next < order.Length || (childTouches && !child.Threads[0].IsIdle) || ended) return;
+                ended = true;
+                if (!childTouches) FakeKernel.Die(child);
+                else if (childUnmaps) kernel.UnmapRange(child, child.Threads[0], child.Pages.Keys.ElementAt(order.Length / 2), child.Pages.Keys.Last() + FakeKernel.PageSize);
+            };
+            Assert.True(scenario.RunHolder());
+            Assert.Equal(ControlState.Complete, scenario.Control->State);
+            Assert.Equal(scenario.Control->BytesTotal, scenario.Control->BytesDone);
+            Assert.All(kernel.Source, page => Assert.False(page.IsPopulated));
+            kernel.CheckAllAfterRelease();
+        }
+    }
+
     [Fact]
     public void Huge_pages_are_delivered_whole_whatever_the_targets_do() => Orders.Sample(order =>
     {
@@ -181,6 +222,129 @@ public sealed unsafe class LoopTests
         Assert.True(scenario.RunHolder());
         Assert.Equal(number, child.Descriptor);
         Assert.False(child.Alive, "the holder left a child that still waits for pages");
+    }
+
+    [Theory]
+    [InlineData(3, 10, 1)]
+    [InlineData(64, 10, 4)]
+    public void Children_that_have_ended_leave_their_room_to_the_next_ones_without_a_pause(uint contexts, uint segments, int pieces)
+    {
+        const int forks = 100;
+        using Scenario scenario = new(seed: 31, pages: 40, actions: 0) { Cramped = true, ContextLimit = contexts, SegmentRoom = segments };
+        FakeKernel kernel = scenario.Kernel;
+        scenario.Control->Lazy = 1;
+        scenario.MakeAllPresent();
+        FakeTarget parent = scenario.Target;
+        ulong first = parent.Pages.Keys.First();
+        for (ulong i = 1; i < (ulong)pieces; i++)
+            kernel.UnmapRange(parent, parent.Threads[0], first + i * 4 * FakeKernel.PageSize, first + (i * 4 + 1) * FakeKernel.PageSize);
+        int ended = 0;
+        FakeTarget? child = null;
+        void Fork()
+        {
+            if (ended == forks) scenario.Control->Command = ControlCommand.FinishNow;
+            else if (child is not { Alive: true } && parent.Threads.FirstOrDefault(thread => thread.IsIdle) is { } thread)
+            {
+                child = kernel.ForkNow(parent, thread);
+                kernel.Touch(child, child.Threads[0], child.Pages.Keys.Last(), write: false);
+            }
+        }
+        kernel.OnIdle = Fork;
+        kernel.OnTouched = (target, _) =>
+        {
+            Assert.Same(child, target);
+            FakeKernel.Die(target);
+            ended++;
+            Fork();
+        };
+        Assert.True(scenario.RunHolder());
+        Assert.Equal((forks, 0UL, 0u), (ended, scenario.Control->PoisonedPages, scenario.Control->Withheld));
+        kernel.CheckAllAfterRelease();
+    }
+
+    [Fact]
+    public void A_parent_that_ends_when_there_is_no_room_leaves_its_pages_to_its_child()
+    {
+        using Scenario scenario = new(seed: 37, pages: 40, actions: 0) { Cramped = true, ContextLimit = 2 };
+        FakeKernel kernel = scenario.Kernel;
+        scenario.Control->Lazy = 1;
+        scenario.MakeAllPresent();
+        FakeTarget first = kernel.ForkNow(scenario.Target, scenario.Target.Threads[0]);
+        FakeTarget second = kernel.ForkNow(scenario.Target, scenario.Target.Threads[1]);
+        bool begun = false;
+        kernel.OnRead = (target, happened) =>
+        {
+            if (happened.Child != second) return;
+            FakeKernel.Die(first);
+            FakeKernel.Die(scenario.Target);
+        };
+        kernel.OnIdle = () =>
+        {
+            if (!begun) kernel.Touch(second, second.Threads[0], second.Pages.Keys.First(), write: false);
+            begun = true;
+            if (second.Threads[0].IsIdle) scenario.Control->Command = ControlCommand.FinishNow;
+        };
+        Assert.True(scenario.RunHolder());
+        Assert.True(begun);
+        Assert.Equal(0UL, scenario.Control->PoisonedPages);
+        Assert.All(second.Pages.Values, page => Assert.Equal(page.Expected, page.Content));
+    }
+
+    [Fact]
+    public void A_child_for_which_there_is_no_descriptor_waits_for_another_to_end_and_the_holder_sleeps_meanwhile()
+    {
+        using Scenario scenario = new(seed: 41, pages: 40, actions: 0);
+        FakeKernel kernel = scenario.Kernel;
+        scenario.Control->Lazy = 1;
+        kernel.DescriptorLimit = HolderFds.HolderPidfd + 1;
+        List<FakeTarget> children = [];
+        int idle = 0, waited = 0;
+        long calls = 0;
+        kernel.OnIdle = () =>
+        {
+            if (++idle % 10 != 0) return;
+            if (scenario.Target.Threads.FirstOrDefault(thread => thread.IsIdle) is { } thread && children.Count < 12) children.Add(kernel.ForkNow(scenario.Target, thread));
+            else if (children.Exists(child => !child.Running))
+            {
+                waited++;
+                Assert.InRange(kernel.Calls - calls, 1, 10_000);
+                FakeKernel.Die(children.First(child => child.Alive));
+            }
+            else scenario.Control->Command = ControlCommand.FinishNow;
+            calls = kernel.Calls;
+        };
+        Assert.True(scenario.RunHolder());
+        Assert.InRange(waited, 3, 12);
+        Assert.Equal(12UL, scenario.Control->Forks);
+        kernel.CheckAllAfterRelease();
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void What_is_inherited_from_the_source_is_no_page_of_a_region_that_grew(bool callStaysOpen)
+    {
+        for (ulong seed = 1; seed <= 50; seed++)
+        {
+            using Scenario scenario = new(seed, pages: 10, actions: 0) { PostponesInheritance = true };
+            FakeKernel kernel = scenario.Kernel;
+            kernel.InheritedPage = 0x10000;
+            scenario.Control->Lazy = 1;
+            (scenario.Control->CallIsOpen, kernel.CallStaysOpen) = (1, callStaysOpen);
+            ulong end = scenario.Target.Pages.Keys.Last() + FakeKernel.PageSize;
+            int vma = scenario.Target.Pages.Values.Last().Vma;
+            for (ulong i = 0; i < 4; i++) scenario.Target.Pages[end + i * FakeKernel.PageSize] = new TargetPage { Vma = vma };
+            int idle = 0;
+            kernel.OnIdle = () =>
+            {
+                if (idle++ == 0) kernel.Touch(scenario.Target, scenario.Target.Threads[0], end, write: false);
+                if (!scenario.Target.Threads[0].IsIdle) return;
+                kernel.CallStaysOpen = false;
+                scenario.Control->Command = ControlCommand.FinishNow;
+            };
+            Assert.True(scenario.RunHolder());
+            kernel.CheckAllAfterRelease();
+        }
     }
 
     [Theory]

@@ -72,6 +72,12 @@ internal sealed unsafe class Scenario : IDisposable
     /// <summary>What is populated is not known yet, and is counted two pages at a time.</summary>
     public bool CountsLater { get; init; }
 
+    /// <summary>Room for segments in a cramped table.</summary>
+    public uint SegmentRoom { get; init; } = 10;
+
+    /// <summary>What else was inherited from the source is given up when the call is over.</summary>
+    public bool PostponesInheritance { get; init; }
+
     public ControlPage* Control => Kernel.Control;
 
     public void Dispose() => Kernel.Dispose();
@@ -106,6 +112,11 @@ internal sealed unsafe class Scenario : IDisposable
             service.CountSlice = 2 * FakeKernel.PageSize;
             Loop.CountLater(&service);
         }
+        HolderBootArguments arguments = new()
+        {
+            SourceStart = Control->SourceStart, SourceLength = Control->SourceLength, AddressSpaceEnd = Control->AddressSpaceEnd, Postpones = 1,
+        };
+        if (PostponesInheritance) service.Postponed = &arguments;
         Control->State = Kernel.IsMove ? ControlState.Prepared : ControlState.Serving;
         try
         {
@@ -164,7 +175,7 @@ internal sealed unsafe class Scenario : IDisposable
         if (!Cramped) return;
         Kernel.SourceMayBeLost = true;
         Kernel.MayGrow = false;
-        service->SegmentLimit = SegmentTable.Reserve + 10;
+        service->SegmentLimit = SegmentTable.Reserve + SegmentRoom;
         service->ContextLimit = ContextLimit;
     }
 
