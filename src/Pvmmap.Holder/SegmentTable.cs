@@ -30,7 +30,11 @@ internal static unsafe class SegmentTable
     /// <summary>False when the table is full.</summary>
     public static bool Add(Service* service, uint context, ulong destination, ulong source, ulong length, uint kind)
     {
-        uint limit = kind == Poison ? service->SegmentLimit : service->SegmentLimit - Reserve;
+        return AddBelow(service, kind == Poison ? service->SegmentLimit : service->SegmentLimit - Reserve, context, destination, source, length, kind);
+    }
+
+    private static bool AddBelow(Service* service, uint limit, uint context, ulong destination, ulong source, ulong length, uint kind)
+    {
         uint index = service->FirstFree;
         while (index < service->Control->SegmentCount && service->Segments[index].Length != 0)
             index++;
@@ -76,8 +80,15 @@ internal static unsafe class SegmentTable
                 continue;
             ulong first = start < segment->Destination ? start : segment->Destination;
             ulong last = end > segmentEnd ? end : segmentEnd;
-            segment->Destination = first;
-            segment->Length = last - first;
+            if (first == segment->Destination)
+                Published.Write(&segment->Length, last - first);
+            else if (AddBelow(service, service->SegmentLimit, context, first, 0, last - first, kind))
+                Free(service, i);
+            else
+            {
+                Published.Write(&segment->Destination, first);
+                Published.Write(&segment->Length, last - first);
+            }
             return true;
         }
         return Add(service, context, start, 0, end - start, kind);
@@ -103,9 +114,13 @@ internal static unsafe class SegmentTable
         ulong segmentEnd = segment->Destination + segment->Length;
         if (start == segment->Destination && end == segmentEnd)
             Free(service, index);
+        // One store takes it out. The entry more is one only for a moment: any will do.
+        else if (start == segment->Destination
+            && AddBelow(service, service->SegmentLimit, segment->Context, end, segment->Source + (end - start), segmentEnd - end, segment->Zero))
+            Free(service, index);
         else if (start == segment->Destination)
         {
-            // In this order the entry covers too much for a moment, never too little.
+            // No entry at all is free. In this order it covers too much for a moment, never too little; who takes over right then finds the wrong source.
             ulong removed = end - start;
             Published.Write(&segment->Destination, end);
             Published.Write(&segment->Source, segment->Source + removed);
