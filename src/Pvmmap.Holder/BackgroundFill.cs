@@ -106,7 +106,7 @@ internal static unsafe class BackgroundFill
     {
         if (service->Control->Withheld != 0)
             service->FillEnded = true;
-        if (service->FillEnded || SegmentsToPoison.Exist(service))
+        if (service->FillEnded || SegmentsToPoison.Exist(service) || service->Control->Unsettled != 0)
             return;
         // A range with next to nothing in it may be delivered before it is counted.
         Loop.CountNow(service);

@@ -104,6 +104,9 @@ internal unsafe struct ControlPage
     /// <summary>How many pieces lie at <see cref="DeliveredOffset"/>.</summary>
     [FieldOffset(0x178)] public uint DeliveredCount;
 
+    /// <summary>0: nothing lies at <see cref="LateUnmapsOffset"/>, and no segment is parked.</summary>
+    [FieldOffset(0x17c)] public uint Unsettled;
+
     /// <summary>
     /// The target, as the holder's own pid namespace has it, for as long as it may write to it by its number: not known, not allowed, or not to be done, 0.
     /// </summary>
@@ -149,6 +152,20 @@ internal unsafe struct ControlPage
     /// </summary>
     public const int DeliveredOffset = 0x400;
     public const int MaximumDelivered = 64;
+
+    /// <summary>Second events of mremap() calls that are still to come, each a <see cref="LateUnmap"/>. Here for the same reason.</summary>
+    public const int LateUnmapsOffset = 0x800;
+    public const int MaximumLateUnmaps = 64;
+}
+
+/// <summary>A place that mremap() has taken memory from. The event that says so comes when others may have put theirs there.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct LateUnmap
+{
+    public ulong Start;
+    /// <summary>Bytes; 0 marks a free entry.</summary>
+    public ulong Length;
+    public uint Context;
 }
 
 /// <summary>A piece of the range, in the holder's address space.</summary>
@@ -166,6 +183,8 @@ internal struct ControlContext
     [FieldOffset(0)] public int Fd;
     /// <summary>0 once that address space is gone.</summary>
     [FieldOffset(4)] public uint Alive;
+    /// <summary>1: its segments may list pieces that are not there any more.</summary>
+    [FieldOffset(8)] public uint IsInexact;
 }
 
 /// <summary>A piece of some target address space and where its content lies in the holder.</summary>
@@ -180,6 +199,7 @@ internal struct ControlSegment
     /// <summary>
     /// 0: the source's content. 1: the target dropped these pages (MADV_DONTNEED): zero-fill, never the source's content.
     /// 2: nothing is known of them any more, the tables were full: to be poisoned. 3: moved away by mremap(): zero-fill, if still mapped at all.
+    /// 4 more: something else has come to their place, so they have gone to another; the event that says where is still to come.
     /// </summary>
     [FieldOffset(28)] public uint Zero;
 

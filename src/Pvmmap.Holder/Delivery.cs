@@ -254,11 +254,12 @@ internal static unsafe class Delivery
                 continue;
             ulong source = segment->Source;
             ulong end = source + segment->Length;
-            bool content = segment->Zero == SegmentTable.Content;
+            bool content = (segment->Zero & ~SegmentTable.Parked) == SegmentTable.Content;
             SegmentTable.Free(service, i);
             if (content)
                 Forget(service, source, end);
         }
+        LateUnmaps.Forget(service, context);
         PendingList.RemoveContext(service, context);
         Published.Write(&entry->Alive, 0);
         Kernel.Close(service->Call, entry->Fd);

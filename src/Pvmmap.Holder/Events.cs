@@ -111,16 +111,48 @@ internal static unsafe class Events
         else if (message->Event == Userfaultfd.EventUnmap)
         {
             Steps.Reached(call, FillStep.UnmapRead);
-            Unmap(service, context, message->From, message->To);
+            Unmap(service, context, message);
             Steps.Reached(call, FillStep.UnmapApplied);
         }
     }
 
-    private static void Unmap(Service* service, uint context, ulong start, ulong end)
+    private static void Unmap(Service* service, uint context, UserfaultMessage* message)
     {
         service->Control->Unmaps++;
+        if (LateUnmaps.Take(service, context, message))
+            return;
         // What stays for want of room does no harm: nothing is mapped there, so the copy says ENOENT.
-        Discard(service, context, start, end, mayStay: true);
+        Discard(service, context, message->From, message->To, mayStay: true);
+    }
+
+    /// <summary>Takes from the context's segments what mremap() has left there, and nothing else.</summary>
+    public static void DiscardVacated(Service* service, uint context, ulong start, ulong end)
+    {
+        for (uint i = 0; i < service->Control->SegmentCount; i++)
+        {
+            ControlSegment* segment = service->Segments + i;
+            if (segment->Zero == SegmentTable.Vacated && Overlap(segment, context, start, end, out ulong first, out ulong last))
+                SegmentTable.Cut(service, i, first, last, mayStay: true);
+        }
+    }
+
+    /// <summary>No event is on its way: what was parked has been unmapped.</summary>
+    public static void DiscardParked(Service* service, uint context)
+    {
+        for (uint i = 0; i < service->Control->SegmentCount; i++)
+        {
+            ControlSegment* segment = service->Segments + i;
+            if (segment->Length == 0 || !SegmentTable.IsParked(segment->Zero) || segment->Context != context)
+                continue;
+            FillWorker.Pause(service);
+            DeliveredPages.Drop(service);
+            ulong source = segment->Source;
+            ulong end = source + segment->Length;
+            bool content = segment->Zero == (SegmentTable.Content | SegmentTable.Parked);
+            SegmentTable.Free(service, i);
+            if (content)
+                Delivery.Forget(service, source, end);
+        }
     }
 
     // Takes [start, end) from the context's segments.
@@ -171,34 +203,121 @@ internal static unsafe class Events
         service->Control->Remaps++;
         if (from == to || length == 0)
             return;
-        // Whatever we believed to be at the new place is gone. When a guardian applies the event again, it may be what has moved there already.
-        if (message->Cleared == 0)
+        // Whatever we believed to be at the new place is not there. When a guardian applies the event again, it may be what has moved there already.
+        if (message->Applied == 0)
         {
-            Discard(service, context, to, to + length, mayStay: false);
-            Published.Write(&message->Cleared, 1);
+            if (service->Contexts[context].IsInexact != 0)
+                Discard(service, context, to, to + length, mayStay: false);
+            else
+                Park(service, context, to, to + length);
+            Published.Write(&message->Applied, 1);
         }
+        // What is parked was there first: this is its event, and that of what lies there now is still to come.
+        if (message->Applied == 1)
+        {
+            MoveAll(service, context, message);
+            Published.Write(&message->Applied, 2);
+        }
+        MoveParked(service, context, message);
+        // With MREMAP_DONTUNMAP the old range stays registered, and empty.
+        if (!IsOccupied(service, context, from, from + length))
+            SegmentTable.AddZero(service, context, from, from + length, SegmentTable.Vacated);
+        LateUnmaps.Expect(service, context, message);
+    }
+
+    // Of what is unmapped there would have been an event: these pieces have moved away, and the event that says where to is behind this one.
+    private static void Park(Service* service, uint context, ulong start, ulong end)
+    {
         uint before = service->Control->SegmentCount;
         for (uint i = 0; i < before; i++)
         {
             ControlSegment* segment = service->Segments + i;
-            if (!Overlap(segment, context, from, from + length, out ulong first, out ulong last))
+            if (!Overlap(segment, context, start, end, out ulong first, out ulong last))
                 continue;
-            ulong destination = to + (first - from);
-            if (last - first == segment->Length)
+            // The event of this one has come.
+            if (segment->Zero == SegmentTable.Vacated)
             {
-                Published.Write(&segment->Destination, destination);
+                SegmentTable.Cut(service, i, first, last, mayStay: false);
                 continue;
             }
-            ulong source = segment->Source + (first - segment->Destination);
-            bool content = segment->Zero == SegmentTable.Content;
-            bool tracked = SegmentTable.AddOrPoison(service, context, destination, source, last - first, segment->Zero);
-            Steps.Reached(service->Call, FillStep.RemapHalfApplied);
-            SegmentTable.Cut(service, i, first, last, mayStay: false);
-            if (!tracked && content)
-                Delivery.Forget(service, source, source + (last - first));
+            Published.Write(&service->Control->Unsettled, 1);
+            if (last - first == segment->Length)
+                Published.Write(&segment->Zero, segment->Zero | SegmentTable.Parked);
+            else
+                MovePart(service, i, first, last, first, segment->Zero | SegmentTable.Parked);
         }
-        // With MREMAP_DONTUNMAP the old range stays registered, and empty.
-        SegmentTable.AddZero(service, context, from, from + length, SegmentTable.Vacated);
+    }
+
+    private static void MoveAll(Service* service, uint context, UserfaultMessage* message)
+    {
+        for (uint i = 0; i < service->Control->SegmentCount; i++)
+        {
+            ControlSegment* segment = service->Segments + i;
+            while (Overlap(segment, context, message->From, message->From + message->Length, out ulong first, out ulong last)
+                && TakeUncovered(service, context, ref first, ref last))
+                Move(service, i, first, last, message);
+        }
+    }
+
+    private static void MoveParked(Service* service, uint context, UserfaultMessage* message)
+    {
+        for (uint i = 0; service->Control->Unsettled != 0 && i < service->Control->SegmentCount; i++)
+        {
+            if (Overlap(service->Segments + i, context, message->From, message->From + message->Length, out ulong first, out ulong last, SegmentTable.Parked))
+                Move(service, i, first, last, message);
+        }
+    }
+
+    private static void Move(Service* service, uint index, ulong first, ulong last, UserfaultMessage* message)
+    {
+        ControlSegment* segment = service->Segments + index;
+        ulong destination = message->To + (first - message->From);
+        uint kind = segment->Zero & ~SegmentTable.Parked;
+        if (last - first != segment->Length || kind != segment->Zero)
+            MovePart(service, index, first, last, destination, kind);
+        else
+            Published.Write(&segment->Destination, destination);
+    }
+
+    private static void MovePart(Service* service, uint index, ulong first, ulong last, ulong destination, uint kind)
+    {
+        ControlSegment* segment = service->Segments + index;
+        ulong source = segment->Source + (first - segment->Destination);
+        bool content = (kind & ~SegmentTable.Parked) == SegmentTable.Content;
+        bool tracked = SegmentTable.AddOrPoison(service, segment->Context, destination, source, last - first, kind);
+        Steps.Reached(service->Call, FillStep.RemapHalfApplied);
+        SegmentTable.Cut(service, index, first, last, mayStay: false);
+        if (!tracked && content)
+            Delivery.Forget(service, source, source + (last - first));
+    }
+
+    // The last piece of [first, last) at a place of which nothing is parked.
+    private static bool TakeUncovered(Service* service, uint context, ref ulong first, ref ulong last)
+    {
+        for (uint i = 0; service->Control->Unsettled != 0 && i < service->Control->SegmentCount && first < last; i++)
+        {
+            ControlSegment* parked = service->Segments + i;
+            if (!Overlap(parked, context, first, last, out ulong start, out ulong end, SegmentTable.Parked))
+                continue;
+            if (end < last)
+            {
+                first = end;
+                continue;
+            }
+            last = start;
+            i = uint.MaxValue;
+        }
+        return first < last;
+    }
+
+    private static bool IsOccupied(Service* service, uint context, ulong start, ulong end)
+    {
+        for (uint i = 0; i < service->Control->SegmentCount; i++)
+        {
+            if (Overlap(service->Segments + i, context, start, end, out _, out _))
+                return true;
+        }
+        return false;
     }
 
     private static void Fork(Service* service, uint parent, int file)
@@ -237,6 +356,8 @@ internal static unsafe class Events
         (&service->Delivered.First)[child] = (&service->Delivered.First)[parent];
         Receipts.Fork(service, parent, child);
         service->Contexts[child].Fd = file;
+        // What the parent was moving when it forked has its event only there.
+        service->Contexts[child].IsInexact = 1;
         if (child == service->Control->ContextCount)
             Published.Write(&service->Control->ContextCount, child + 1);
         Published.Write(&service->Contexts[child].Alive, 1);
@@ -256,7 +377,7 @@ internal static unsafe class Events
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {
             ControlSegment* segment = service->Segments + i;
-            if (segment->Length == 0 || segment->Context != parent || SegmentTable.IsZero(segment->Zero))
+            if (segment->Length == 0 || segment->Context != parent || SegmentTable.IsZero(segment->Zero) || SegmentTable.IsParked(segment->Zero))
                 continue;
             ulong position = segment->Destination;
             Outcome outcome = Outcome.Retry;
@@ -283,7 +404,7 @@ internal static unsafe class Events
         for (uint i = 0; i < before; i++)
         {
             ControlSegment* segment = service->Segments + i;
-            if (segment->Length == 0 || segment->Context != parent)
+            if (segment->Length == 0 || segment->Context != parent || SegmentTable.IsParked(segment->Zero))
                 continue;
             ulong destination = segment->Destination;
             ulong length = segment->Length;
@@ -304,11 +425,11 @@ internal static unsafe class Events
             SegmentTable.AddPoison(service, child, lost, lostEnd - lost);
     }
 
-    private static bool Overlap(ControlSegment* segment, uint context, ulong start, ulong end, out ulong first, out ulong last)
+    private static bool Overlap(ControlSegment* segment, uint context, ulong start, ulong end, out ulong first, out ulong last, uint parked = 0)
     {
         ulong segmentEnd = segment->Destination + segment->Length;
         first = start > segment->Destination ? start : segment->Destination;
         last = end < segmentEnd ? end : segmentEnd;
-        return first < last && segment->Context == context && segment->Length != 0;
+        return first < last && segment->Context == context && segment->Length != 0 && (segment->Zero & SegmentTable.Parked) == parked;
     }
 }

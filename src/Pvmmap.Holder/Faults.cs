@@ -175,7 +175,7 @@ internal static unsafe class Faults
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {
             ControlSegment* segment = service->Segments + i;
-            if (segment->Length == 0 || segment->Context != context)
+            if (segment->Length == 0 || segment->Context != context || SegmentTable.IsParked(segment->Zero))
                 continue;
             ulong end = segment->Destination + segment->Length;
             if (end <= page && end > below)

@@ -126,12 +126,13 @@ internal static unsafe class Guardian
             uint messages = 0;
             for (uint i = 0; i < service->Control->ContextCount; i++)
                 messages += Events.Drain(service, i, faults: false);
+            LateUnmaps.Settle(service);
             for (uint i = 0; i < service->Control->SegmentCount; i++)
             {
                 ControlSegment* segment = service->Segments + i;
                 if (segment->Length == 0 || SegmentTable.IsZero(segment->Zero) || !Service.IsAlive(service, segment->Context))
                     continue;
-                Outcome outcome = SegmentsToPoison.ServeEntry(service, i);
+                Outcome outcome = SegmentTable.IsParked(segment->Zero) ? Outcome.Retry : SegmentsToPoison.ServeEntry(service, i);
                 if (outcome == Outcome.Gone)
                     Delivery.EndContext(service, segment->Context);
                 retry |= outcome == Outcome.Retry;

@@ -48,6 +48,7 @@ internal static unsafe class Loop
                     End(service, ControlState.TargetGone);
                 continue;
             }
+            LateUnmaps.Settle(service);
             Faults.ServePending(service);
             SegmentsToPoison.Serve(service);
             if (Service.CountAlive(service) == 0)
@@ -71,7 +72,8 @@ internal static unsafe class Loop
             {
                 if (BackgroundFill.MustWait(service, messages != 0))
                     continue;
-                if (!BackgroundFill.Step(service) && messages == 0)
+                // What is parked is owed, and in no place to be delivered to. The copies would be refused all the same.
+                if ((service->Control->Unsettled != 0 || !BackgroundFill.Step(service)) && messages == 0)
                     Relax(service);
                 continue;
             }

@@ -10,6 +10,8 @@ internal static unsafe class SegmentTable
     public const uint Zero = 1;
     public const uint Poison = 2;
     public const uint Vacated = ControlSegment.NotOurs;
+    /// <summary>With one of the others: it is no longer there, and where it is will be known only when its own event comes.</summary>
+    public const uint Parked = 4;
 
     /// <summary>Entries kept for pieces that no longer fit: they become <see cref="Poison"/> entries and are free again once poisoned.</summary>
     public const uint Reserve = 64;
@@ -21,7 +23,7 @@ internal static unsafe class SegmentTable
         ControlSegment* end = segment + service->Control->SegmentCount;
         for (; segment < end; segment++)
         {
-            if (address - segment->Destination < segment->Length && segment->Context == context)
+            if (address - segment->Destination < segment->Length && segment->Context == context && !IsParked(segment->Zero))
                 return segment;
         }
         return null;
@@ -30,7 +32,7 @@ internal static unsafe class SegmentTable
     /// <summary>False when the table is full.</summary>
     public static bool Add(Service* service, uint context, ulong destination, ulong source, ulong length, uint kind)
     {
-        return AddBelow(service, kind == Poison ? service->SegmentLimit : service->SegmentLimit - Reserve, context, destination, source, length, kind);
+        return AddBelow(service, (kind & ~Parked) == Poison ? service->SegmentLimit : service->SegmentLimit - Reserve, context, destination, source, length, kind);
     }
 
     private static bool AddBelow(Service* service, uint limit, uint context, ulong destination, ulong source, ulong length, uint kind)
@@ -57,13 +59,13 @@ internal static unsafe class SegmentTable
     {
         if (Add(service, context, destination, source, length, kind))
             return true;
-        AddPoison(service, context, destination, length);
+        AddPoison(service, context, destination, length, kind & Parked);
         return false;
     }
 
-    public static void AddPoison(Service* service, uint context, ulong destination, ulong length)
+    public static void AddPoison(Service* service, uint context, ulong destination, ulong length, uint parked = 0)
     {
-        if (!Add(service, context, destination, 0, length, Poison))
+        if (!Add(service, context, destination, 0, length, Poison | parked))
             Published.Write(&service->Control->Withheld, 1);
     }
 
@@ -96,6 +98,20 @@ internal static unsafe class SegmentTable
 
     /// <summary>Whether a page of this kind reads as zeros if nobody delivers it.</summary>
     public static bool IsZero(uint kind) => kind == Zero || kind == Vacated;
+
+    public static bool IsParked(uint kind) => (kind & Parked) != 0;
+
+    /// <summary>Whether anything of a context is parked.</summary>
+    public static bool HasParked(Service* service, uint context)
+    {
+        for (uint i = 0; i < service->Control->SegmentCount; i++)
+        {
+            ControlSegment* segment = service->Segments + i;
+            if (segment->Length != 0 && IsParked(segment->Zero) && segment->Context == context)
+                return true;
+        }
+        return false;
+    }
 
     public static void Free(Service* service, uint index)
     {
@@ -132,8 +148,11 @@ internal static unsafe class SegmentTable
             if (end < segmentEnd && !Add(service, segment->Context, end, restSource, segmentEnd - end, segment->Zero))
             {
                 if (mayStay)
+                {
+                    Published.Write(&service->Contexts[segment->Context].IsInexact, 1);
                     return false;
-                AddPoison(service, segment->Context, end, segmentEnd - end);
+                }
+                AddPoison(service, segment->Context, end, segmentEnd - end, segment->Zero & Parked);
             }
             Published.Write(&segment->Length, start - segment->Destination);
         }
@@ -197,7 +216,7 @@ internal static unsafe class SegmentTable
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {
             ControlSegment* segment = service->Segments + i;
-            if (segment->Length == 0 || segment->Zero != Content)
+            if (segment->Length == 0 || (segment->Zero & ~Parked) != Content)
                 continue;
             if (source - segment->Source < segment->Length)
             {

@@ -111,6 +111,8 @@ internal unsafe struct Service
 
     public readonly DeliveredPiece* DeliveredPieces => (DeliveredPiece*)((byte*)Control + ControlPage.DeliveredOffset);
 
+    public readonly LateUnmap* LateUnmaps => (LateUnmap*)((byte*)Control + ControlPage.LateUnmapsOffset);
+
     public static void Initialize(Service* service, KernelEntry call, ControlPage* control)
     {
         service->Call = call;

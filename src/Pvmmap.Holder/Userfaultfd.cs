@@ -169,8 +169,10 @@ internal static unsafe class Userfaultfd
 internal struct UserfaultMessage
 {
     [FieldOffset(0)] public byte Event;
-    /// <summary>Ours, 0 from the kernel (reserved there). Remap: 1 once what was at the new place has been forgotten.</summary>
-    [FieldOffset(1)] public byte Cleared;
+    /// <summary>Ours, 0 from the kernel (reserved there). Remap: how far it has been applied.</summary>
+    [FieldOffset(1)] public byte Applied;
+    /// <summary>Ours, 0 from the kernel (reserved there). Remap and unmap: the entry of the control page's late unmaps that is its own, counted from 1.</summary>
+    [FieldOffset(4)] public uint Slot;
     /// <summary>Fork: the child's userfaultfd.</summary>
     [FieldOffset(8)] public uint Descriptor;
     /// <summary>Remap: the old address. Remove and unmap: the start.</summary>

@@ -138,7 +138,8 @@ _Static_assert(offsetof(struct uffdio_poison, updated) == offsetof(struct uffdio
 
 STRUCT("UserfaultMessage", struct uffd_msg)
 FIELD("UserfaultMessage.Event", struct uffd_msg, event)
-FIELD("UserfaultMessage.Cleared", struct uffd_msg, reserved1)
+FIELD("UserfaultMessage.Applied", struct uffd_msg, reserved1)
+FIELD("UserfaultMessage.Slot", struct uffd_msg, reserved3)
 FIELD("UserfaultMessage.Descriptor", struct uffd_msg, arg.fork.ufd)
 FIELD("UserfaultMessage.From", struct uffd_msg, arg.remap.from)
 FIELD("UserfaultMessage.To", struct uffd_msg, arg.remap.to)

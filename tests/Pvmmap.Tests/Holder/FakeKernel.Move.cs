@@ -133,7 +133,11 @@ internal sealed unsafe partial class FakeKernel
             page!.Vma = moved;
             target.Pages[to + i] = page;
         }
-        Send(target, new FakeEvent { Kind = Userfaultfd.EventRemap, Thread = placing!, From = from, To = to, Length = length });
+        Send(target, new FakeEvent
+        {
+            Kind = Userfaultfd.EventRemap, Thread = placing!, From = from, To = to, Length = length,
+            Then = new FakeEvent { Kind = Userfaultfd.EventUnmap, Thread = placing!, From = from, To = from + length },
+        });
     }
 
     /// <summary>The threads of the target learn of the region when the call is over; of one that replaces another, at once.</summary>

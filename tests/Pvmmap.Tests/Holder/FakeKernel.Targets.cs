@@ -53,8 +53,13 @@ internal sealed unsafe partial class FakeKernel
             target.Dropping.Add(happened);
             return;
         }
-        happened.Thread.InEvent = false;
         if (happened.Child is { } child) child.Running = true;
+        if (happened.Then is { } next)
+        {
+            target.Untold.Remove(next);
+            target.Events.Enqueue(next);
+        }
+        else happened.Thread.InEvent = false;
     }
 
     private static void Drop(FakeTarget target, FakeEvent happened)
@@ -84,7 +89,8 @@ internal sealed unsafe partial class FakeKernel
         else if (what < 77) Unmap(target, thread);
         else if (what < 85) Remove(target, thread);
         else if (what < 93) Remap(target, thread);
-        else if (Forks > 0) Fork(target, thread);
+        // The child has what another thread was moving just then at the new place, of which only the parent's events tell: docs/limits.md.
+        else if (Forks > 0 && target.Untold.Count == 0) Fork(target, thread);
     }
 
     private ulong RandomPage(FakeTarget target) => target.Pages.Keys.ElementAt(Dice.Below(target.Pages.Count));
@@ -154,20 +160,31 @@ internal sealed unsafe partial class FakeKernel
     private void Unmap(FakeTarget target, FakeThread thread)
     {
         (ulong start, ulong end) = RandomRun(target);
+        if (IsUntold(target, start, end)) return;
         UnmapRange(target, thread, start, end);
     }
 
     public void UnmapRange(FakeTarget target, FakeThread thread, ulong start, ulong end)
     {
+        Send(target, TakeAway(target, thread, start, end));
+    }
+
+    private FakeEvent TakeAway(FakeTarget target, FakeThread thread, ulong start, ulong end)
+    {
         int after = nextVma++;
         if (target.Pages.TryGetValue(end, out TargetPage? behind)) Renumber(target, end, behind.Vma, after);
         for (ulong at = start; at < end; at += PageSize) target.Pages.Remove(at);
-        Send(target, new FakeEvent { Kind = Userfaultfd.EventUnmap, Thread = thread, From = start, To = end });
+        return new FakeEvent { Kind = Userfaultfd.EventUnmap, Thread = thread, From = start, To = end };
     }
+
+    // Nobody but the thread that waits in mremap() knows yet of the new place, and what has come to the old one since stays there meanwhile: docs/limits.md.
+    private static bool IsUntold(FakeTarget target, ulong start, ulong end) => target.Untold.Exists(
+        moved => (start < moved.To + moved.Length && moved.To < end) || (start < moved.From + moved.Length && moved.From < end));
 
     private void Remove(FakeTarget target, FakeThread thread)
     {
         (ulong start, ulong end) = RandomRun(target);
+        if (IsUntold(target, start, end)) return;
         RemoveRange(target, thread, start, end);
     }
 
@@ -187,13 +204,19 @@ internal sealed unsafe partial class FakeKernel
         int grow = MayGrow && !keep && Dice.Chance(25) ? 1 + Dice.Below(5) : 0;
         int length = (int)((end - start) / PageSize);
         ulong to = Dice.Chance(40) ? PlaceAgain(target, length + grow) : Reserve(length + grow);
+        (ulong other, ulong otherEnd) = RandomRun(target);
+        if (Dice.Chance(30) && otherEnd - other >= (ulong)(length + grow) * PageSize && (other >= end || otherEnd <= start)
+            && !IsUntold(target, other, otherEnd))
+            to = other;
+        if (IsUntold(target, start, end)) return;
         RemapRange(target, thread, start, length, to, keep, grow);
     }
 
     public void RemapRange(FakeTarget target, FakeThread thread, ulong start, int length, ulong to, bool keep = false, int grow = 0)
     {
-        ulong end = start + (ulong)length * PageSize;
+        ulong end = start + (ulong)length * PageSize, toEnd = to + (ulong)(length + grow) * PageSize;
         int moved = nextVma++, after = nextVma++;
+        FakeEvent? first = target.Pages.ContainsKey(to) ? TakeAway(target, thread, to, toEnd) : null;
         if (!keep && target.Pages.TryGetValue(end, out TargetPage? behind)) Renumber(target, end, behind.Vma, after);
         for (int i = 0; i < length; i++)
         {
@@ -205,10 +228,17 @@ internal sealed unsafe partial class FakeKernel
             if (keep) target.Pages[start + (ulong)i * PageSize] = new TargetPage { Vma = old };
         }
         for (int i = length; i < length + grow; i++) target.Pages[to + (ulong)i * PageSize] = new TargetPage { Vma = moved, MayBePoisoned = true };
-        Send(target, new FakeEvent
+        FakeEvent told = new()
         {
             Kind = Userfaultfd.EventRemap, Thread = thread, From = start, To = to, Length = (ulong)length * PageSize,
-        });
+            Then = keep ? null : new FakeEvent { Kind = Userfaultfd.EventUnmap, Thread = thread, From = start, To = end },
+        };
+        if (first is not null)
+        {
+            first.Then = told;
+            target.Untold.Add(told);
+        }
+        Send(target, first ?? told);
     }
 
     // An address where something was before, if nothing is there now.
@@ -252,6 +282,7 @@ internal sealed unsafe partial class FakeKernel
         }
         target.Events.Clear();
         target.Leaving.Clear();
+        target.Untold.Clear();
         target.Dropping.Clear();
         foreach (FakeThread thread in target.Threads)
         {

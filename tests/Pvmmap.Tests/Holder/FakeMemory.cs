@@ -60,6 +60,8 @@ internal sealed class FakeTarget
     public readonly List<FakeEvent> Leaving = [];
     /// <summary>MADV_DONTNEEDs that have told of it, but not taken the pages yet.</summary>
     public readonly List<FakeEvent> Dropping = [];
+    /// <summary>mremap()s whose own event waits for that of what they have unmapped.</summary>
+    public readonly List<FakeEvent> Untold = [];
     public int Descriptor = -1;
     public bool Alive = true;
     /// <summary>A child runs only when the fork event of its parent has been read.</summary>
@@ -99,6 +101,8 @@ internal sealed class FakeEvent
     public required FakeThread Thread { get; init; }
     public ulong From, To, Length;
     public FakeTarget? Child;
+    /// <summary>Sent by the same thread when this one has been read.</summary>
+    public FakeEvent? Then;
     public int Delay;
     /// <summary>A MADV_DONTNEED that only tells of the region of a move being taken.</summary>
     public bool Announces;

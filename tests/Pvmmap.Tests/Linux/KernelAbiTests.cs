@@ -51,6 +51,7 @@ public class KernelAbiTests
         "ControlPage",
         "ControlContext",
         "ControlSegment",
+        "LateUnmap",
         "ControlState",
         "ControlCommand",
         "HolderBootArguments",
