@@ -88,6 +88,23 @@ public class FillEventTests(Theatre theatre) : Scene(theatre)
     }
 
     [Theory]
+    [InlineData(MmapFlags.Lazy, false)]
+    [InlineData(MmapFlags.None, false)]
+    [InlineData(MmapFlags.Lazy, true)]
+    [InlineData(MmapFlags.None, true)]
+    public void Mremap_to_where_another_thread_has_just_moved_away(MmapFlags fill, bool ontoTheRegion)
+    {
+        (Puppet target, MmapResult result) = Begin(fill);
+        const ulong slots = 1000;
+        ulong apart = ontoTheRegion ? 0 : target.FreeRange(2 * slots * Page);
+        target.Post($"cross {result.Address} {slots} 1 {apart}");
+        Census seen = Actor.ToCensus(target.Answer());
+        Assert.True(seen.Good == 2 * slots, $"{seen}");
+        End(result);
+        target.AssertContent(result.Address + 3 * slots * Page, Length - 3 * slots * Page, 1, 3 * slots);
+    }
+
+    [Theory]
     [MemberData(nameof(Fills))]
     public void Mremap_that_shrinks_and_grows(MmapFlags fill)
     {

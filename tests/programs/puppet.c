@@ -189,6 +189,44 @@ static void *hammer(void *argument)
     return NULL;
 }
 
+/* Slots of three pages. One thread moves the first page of each away, to the third or to a place of its own; another, as soon as the first
+   is free, moves the second there. Neither knows of the other, as with realloc(). */
+static volatile u64 slot_at, slot_to, slot_done;
+
+static void *mover(void *argument)
+{
+    for (u64 at = 0; !halt;) {
+        if (slot_at == at) continue;
+        at = slot_at;
+        if (at) mremap((void *)at, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)slot_to);
+        slot_done = at;
+    }
+    return argument;
+}
+
+static void cross(u64 start, u64 slots, u64 seed, u64 apart)
+{
+    unsigned char present;
+    struct census seen = { 0 };
+    launch(mover, (struct work){ 0 });
+    for (u64 i = 0; i < slots; i++) {
+        u64 at = start + 3 * i * PAGE;
+        slot_to = apart ? apart + 2 * i * PAGE : at + 2 * PAGE;
+        slot_at = at;
+        while (mincore((void *)at, PAGE, &present) == 0);
+        mremap((void *)(at + PAGE), PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)at);
+        while (slot_done != at);
+        for (int moved = 0; moved < 2; moved++) {
+            struct census one = take_census(moved ? slot_to : at, PAGE, seed, 3 * i + !moved, 1);
+            seen.good += one.good, seen.zero += one.zero, seen.wrong += one.wrong, seen.sigbus += one.sigbus, seen.segv += one.segv;
+            if (!seen.at && one.at) seen.at = one.at, memcpy(seen.kind, one.kind, sizeof seen.kind);
+        }
+    }
+    join_all();
+    slot_at = slot_done = 0;
+    say("ok %lu %lu %lu %lu %lu %lu %s", seen.good, seen.zero, seen.wrong, seen.sigbus, seen.segv, seen.at, seen.at ? seen.kind : "-");
+}
+
 /* Blocked in a system call for good, each in another one and with another signal blocked. */
 static void *idle(void *argument)
 {
@@ -326,6 +364,8 @@ static void obey(char *line)
     } else if (IS("chains")) {
         for (u64 i = 0; i < n[1]; i++) chain(NULL);
         say("ok");
+    } else if (IS("cross")) {
+        cross(n[1], n[2], n[3], n[4]);
     } else if (IS("hammer")) {
         for (u64 i = 0; i < n[1]; i++) launch(hammer, (struct work){ .start = n[2], .length = n[3], .old = n[4], .new = n[5] });
         say("ok");

@@ -193,7 +193,8 @@ internal sealed unsafe partial class FakeKernel
     }
 
     // MADV_REMOVE: of a private anonymous page it is refused, in the file that keeps the place it does nothing.
-    private long AdviseRemove(ulong at) => Source[(at - SourceStart) / PageSize].HasArrived ? Kernel.EINVAL : 0;
+    private long AdviseRemove(ulong at) =>
+        at < SourceStart + (ulong)Source.Length * PageSize && Source[(at - SourceStart) / PageSize].HasArrived ? Kernel.EINVAL : 0;
 
     private long Unmap(ulong start, ulong length)
     {

@@ -56,6 +56,9 @@ internal sealed unsafe partial class FakeKernel : IDisposable
     /// <summary>The process is killed at this many system calls from now.</summary>
     public int KillAfter { get; set; } = int.MaxValue;
 
+    /// <summary>The holder is killed at this many stores to the control page from now.</summary>
+    public int KillAtStore { get; set; } = int.MaxValue;
+
     public long Calls { get; private set; }
 
     public long CallLimit { get; set; } = 200_000;
@@ -135,6 +138,12 @@ internal sealed unsafe partial class FakeKernel : IDisposable
         while (Targets.Exists(target => Enumerable.Range(0, pages).Any(i => target.Pages.ContainsKey(at + ((ulong)i * PageSize))))) at += 64 * PageSize;
         nextAddress = at + ((ulong)pages * PageSize) + (64 * PageSize);
         return at;
+    }
+
+    /// <summary>The holder, or the guardian in its place, is about to store something for others to see.</summary>
+    public static void BeforeStore()
+    {
+        if (current is { } kernel && --kernel.KillAtStore < 0) throw new ProcessKilled();
     }
 
     private static long Enter(long number, long a1, long a2, long a3, long a4, long a5, long a6) =>

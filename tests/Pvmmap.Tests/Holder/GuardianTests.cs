@@ -20,6 +20,17 @@ public sealed unsafe class GuardianTests
         }, iter: 10_000);
 
     [Fact]
+    public void Nor_when_it_is_killed_between_two_stores() =>
+        Gen.Select(Gen.ULong, Gen.Int[1, 60], Gen.Int[0, 80], Gen.Int[0, 400]).Sample((seed, pages, actions, store) =>
+        {
+            using Scenario scenario = new(seed, pages, actions);
+            scenario.Kernel.KillAtStore = store;
+            scenario.RunHolder();
+            scenario.RunGuardian();
+            scenario.Kernel.CheckAllAfterRelease();
+        }, iter: 5_000);
+
+    [Fact]
     public void Nor_when_the_tables_were_full() =>
         Gen.Select(Gen.ULong, Gen.Int[1, 60], Gen.Int[0, 80], Gen.Int[0, 400]).Sample((seed, pages, actions, killAfter) =>
         {

@@ -30,6 +30,15 @@ public sealed unsafe class RelocationTests
     }, iter: 10_000);
 
     [Fact]
+    public void Nor_when_it_is_killed_between_two_stores() => Orders.Sample(order =>
+    {
+        using Scenario scenario = Scenario.Move(order.Seed, order.Pages, order.Actions);
+        FinishWhenIdle(scenario);
+        scenario.Kernel.KillAtStore = order.KillAfter;
+        Run(scenario);
+    }, iter: 10_000);
+
+    [Fact]
     public void A_page_that_cannot_be_taken_raises_SIGBUS_in_the_target_and_stays_in_the_source() => Orders.Sample(order =>
     {
         using Scenario scenario = Scenario.Move(order.Seed, order.Pages, order.Actions);

@@ -136,7 +136,7 @@ internal sealed unsafe class Scenario : IDisposable
     /// <summary>Runs the guardian of a holder that is gone.</summary>
     public void RunGuardian()
     {
-        Kernel.KillAfter = int.MaxValue;
+        Kernel.KillAfter = Kernel.KillAtStore = int.MaxValue;
         Kernel.IsHolderDead = true;
         if (Kernel.IsMove)
         {
