@@ -119,7 +119,7 @@ internal static unsafe class Receipts
         for (uint i = 0; i < service->Control->SegmentCount; i++)
         {
             ControlSegment* segment = service->Segments + i;
-            if (segment->Length == 0 || segment->Zero != SegmentTable.Content || source - segment->Source >= segment->Length)
+            if (segment->Length == 0 || (segment->Zero & ~SegmentTable.Parked) != SegmentTable.Content || source - segment->Source >= segment->Length)
                 continue;
             ulong* bits = Table(service)[segment->Context];
             if (bits == null || (bits[page / PagesInWord] >> (int)(page % PagesInWord) & 1) == 0)
