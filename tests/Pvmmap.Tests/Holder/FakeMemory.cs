@@ -41,6 +41,8 @@ internal sealed class TargetPage
     /// <summary>A MADV_DONTNEED is on its way: the old content and zero are both right.</summary>
     public bool MayBeZero;
     public bool MayBePoisoned;
+    /// <summary>MREMAP_DONTUNMAP has left it behind.</summary>
+    public bool IsLeft;
     public int Vma;
     /// <summary>Which page of the source it is to be, if any.</summary>
     public int Index = -1;
