@@ -272,11 +272,18 @@ internal static unsafe class Events
     {
         ControlSegment* segment = service->Segments + index;
         ulong destination = message->To + (first - message->From);
+        bool parked = SegmentTable.IsParked(segment->Zero);
         uint kind = segment->Zero & ~SegmentTable.Parked;
-        if (last - first != segment->Length || kind != segment->Zero)
+        // Left behind by MREMAP_DONTUNMAP: at the new place it is the program's, and ours, like any other.
+        if (kind == SegmentTable.Vacated)
+            kind = SegmentTable.Zero;
+        if (last - first != segment->Length || parked)
+        {
             MovePart(service, index, first, last, destination, kind);
-        else
-            Published.Write(&segment->Destination, destination);
+            return;
+        }
+        Published.Write(&segment->Zero, kind);
+        Published.Write(&segment->Destination, destination);
     }
 
     private static void MovePart(Service* service, uint index, ulong first, ulong last, ulong destination, uint kind)
