@@ -67,6 +67,9 @@ internal static class KeeperMessage
     /// <summary>From the keeper: it has done what was said.</summary>
     public const byte Ready = (byte)'R';
 
+    /// <summary>From the keeper, which ends: it has no room for the description.</summary>
+    public const byte NoRoom = (byte)'N';
+
     /// <summary>Stay when the socket is closed.</summary>
     public const byte Detach = (byte)'D';
 }

@@ -21,7 +21,10 @@ internal static unsafe class Keeper
         Kernel.MoveDescriptor(call, received.First, HolderFds.Control);
         long mapped = call(SystemCalls.mmap, 0, (long)description, Kernel.PROT_READ, Kernel.MAP_SHARED, HolderFds.Control, 0);
         if (mapped < 0)
+        {
+            Messages.Send(call, KeeperMessage.NoRoom);
             Kernel.Exit(call, 1);
+        }
         KeeperHeader* header = (KeeperHeader*)mapped;
         Words2* ranges = (Words2*)(header + 1);
         // What is sealed (mseal) stays: it costs memory, no more.

@@ -121,7 +121,10 @@ internal sealed class KeeperProcess : IDisposable
 
     private static void Expect(FileDescriptor socket, FileDescriptor pidfd, int pid)
     {
-        if (Poll.Readable(socket, Patience) && UnixSocket.Receive(socket) == KeeperMessage.Ready) return;
+        byte? received = Poll.Readable(socket, Patience) ? UnixSocket.Receive(socket) : null;
+        if (received == KeeperMessage.Ready) return;
+        if (received == KeeperMessage.NoRoom)
+            throw new PvmmapException(Errno.ENOMEM, "start the snapshot's keeper", pid, hint: "the process has no room for what it needs: RLIMIT_AS, or vm.max_map_count");
         throw new PvmmapException(Errno.EAGAIN, "start the snapshot's keeper", pid,
             hint: Linux.Pidfd.HasEnded(pidfd) ? "it ended (killed, or no memory for it)" : "it does not answer");
     }
