@@ -60,6 +60,7 @@ internal static unsafe class Departure
     [SkipLocalsInit]
     public static void Vanish(KernelEntry call, ulong image, ulong length, uint without)
     {
+        TouchStack(4);
         int watch = Userfaultfd.Watch(call, image, length, without);
         // Without one the image stays behind, some pages of the source.
         if (watch < 0)
@@ -72,6 +73,27 @@ internal static unsafe class Departure
         EndSoon(call);
         call(SystemCalls.munmap, (long)image, (long)length, 0, 0, 0, 0);
         Kernel.Exit(call, 0);
+    }
+
+    // A page of it that is touched for the first time behind that would be missing, and nobody there to bring it.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    [SkipLocalsInit]
+    private static void TouchStack(int frames)
+    {
+        StackRoom room;
+        Published.Write(&room.First, (ulong)frames);
+        if (frames > 1)
+            TouchStack(frames - 1);
+        // Read behind the call: so the frame stays.
+        if (Published.Read(&room.First) != (ulong)frames)
+            Published.Write(&room.First, 0);
+    }
+
+    // Less than a page: more, and the compiler asks for a helper that looks for the end of the stack.
+    [StructLayout(LayoutKind.Sequential, Size = 3 * 1024)]
+    private struct StackRoom
+    {
+        public ulong First;
     }
 
     // By SIGKILL: the wait is one that only a fatal signal ends, and under a debugger no other is fatal at once.
