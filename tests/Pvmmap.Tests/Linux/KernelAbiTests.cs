@@ -103,6 +103,7 @@ public class KernelAbiTests
         "Receipts.PagesAtOnce",
         "Receipts.PagesInWord",
         "ReceiptTable",
+        "Departure.StackRoom",
         "Relocation",
         "SourceEnd.Holders",
         "SourceEnd.TurnsBetweenLooks",
