@@ -532,7 +532,7 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         }
         if (!mayFillLater) control.Lazy = 0;
         // Until it is moved into place: a child that the target forks during the fill would keep a second copy, where it knows of none.
-        if (IsBuiltElsewhere(region, mayFillLater) && ahead?.Region is null) region.Advise(target, Memory.MADV_DONTFORK);
+        if (region.MustMove && !mayFillLater && !sharesSource && ahead?.Region is null) region.Advise(target, Memory.MADV_DONTFORK);
         holder.Control.Describe(Segments(region, plan, control.SourceStart));
         Step.Reached(CallStep.RegionDescribed);
         holder.BeginServing(userfaultfd.Descriptor, sentinel, () => holder.Shield(targetPid, targetScore));
@@ -540,8 +540,6 @@ internal sealed class MmapCall(int sourcePid, int targetPid, PageRange source, u
         Step.Reached(CallStep.HolderServes);
         return false;
     }
-
-    private bool IsBuiltElsewhere(Region region, bool mayFillLater) => region.MustMove && !mayFillLater && !sharesSource;
 
     // Only before it is guarded can a region get huge pages, where the target's page table can have them at the same places; and what is written then it must not see yet.
     private bool HasHugePagesToKeep(Participant to, SourcePlan plan, HolderProcess holder)

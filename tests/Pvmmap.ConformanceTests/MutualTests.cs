@@ -2,7 +2,6 @@ using System.Text;
 using Microsoft.Win32.SafeHandles;
 using Pvmmap.ConformanceTests.Stage;
 using Pvmmap.ConformanceTests.Survival;
-using Pvmmap.Holder;
 
 namespace Pvmmap.ConformanceTests;
 
@@ -84,8 +83,7 @@ public sealed class MutualTests(Theatre theatre) : Scene(theatre)
     {
         const int LOCK_EX = 2, LOCK_NB = 4;
         Puppet target = NewPuppet();
-        using SteppedCaller caller = new(Theatre, Theatre.Start(
-            [SteppedCaller.Program, Theatre.Door, "0", $"{target.Pid}", $"0x{Sitter.Address:x}", $"{Sitter.Pages}", "1", "0", $"{(ulong)flags}", step, $"{FillStep.None}"]));
+        using SteppedCaller caller = new(Theatre, new SteppedCall(0, target.Pid, Sitter.Address, Sitter.Pages, step) { Flags = flags });
         caller.Say("call");
         Assert.NotNull(caller.Hear("at"));
         using SafeFileHandle process = Open(target.Pid);

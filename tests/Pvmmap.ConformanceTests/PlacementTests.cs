@@ -142,27 +142,21 @@ public class PlacementTests(Theatre theatre) : Scene(theatre)
         const ulong pages = 512, length = pages * Page;
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(length, 1), place = target.MapFilled(length, 2);
-        using SteppedCaller caller = new(Theatre, Theatre.Start(
-            [SteppedCaller.Program, Theatre.Door, $"{source.Pid}", $"{target.Pid}", $"0x{at:x}", $"{pages}", "1", $"0x{place:x}", $"{(ulong)(MmapFlags.Populate | MmapFlags.Fixed)}",
-                $"{CallStep.None}", $"{Holder.FillStep.BatchCopied}"]));
-        try
+        SteppedCall call = new(source.Pid, target.Pid, at, pages, $"{CallStep.None}")
         {
-            caller.Say("call");
-            Assert.True(caller.AwaitFill(Holder.FillStep.BatchCopied));
-            ulong before = ProcessStatus.Figure(target.Pid, "VmSize");
-            using Puppet child = target.Fork();
-            Assert.Equal(before - length, ProcessStatus.Figure(child.Pid, "VmSize"));
-            caller.LetFillGoOn();
-            string[] done = caller.Hear("done") ?? throw new InvalidOperationException("the call does not return");
-            Assert.True(done[2] == "0", string.Join(' ', done));
-            child.AssertContent(place, length, 2);
-            target.AssertContent(place, length, 1);
-            using Puppet later = target.Fork();
-            later.AssertContent(place, length, 1);
-        }
-        finally
-        {
-            if (ProcessStatus.IsAlive(caller.Pid)) Libc.Kill(caller.Pid, Libc.SIGKILL);
-        }
+            Destination = place, Flags = MmapFlags.Populate | MmapFlags.Fixed, FillStep = Holder.FillStep.BatchCopied,
+        };
+        using SteppedCaller caller = new(Theatre, call);
+        caller.Say("call");
+        Assert.True(caller.AwaitFill(Holder.FillStep.BatchCopied));
+        ulong before = ProcessStatus.Figure(target.Pid, "VmSize");
+        using Puppet child = target.Fork();
+        Assert.Equal(before - length, ProcessStatus.Figure(child.Pid, "VmSize"));
+        caller.LetFillGoOn();
+        Assert.Equal(place, caller.HearSuccess());
+        child.AssertContent(place, length, 2);
+        target.AssertContent(place, length, 1);
+        using Puppet later = target.Fork();
+        later.AssertContent(place, length, 1);
     }
 }

@@ -180,35 +180,27 @@ public sealed class SnapshotSurvivalTests(Theatre theatre) : Scene(theatre)
 
     private void Play(Sitter sitter, string step, Role role)
     {
-        string[] command = sitter.Beside(SteppedCaller.Program, Theatre.Door, $"{sitter.Pid}", "0", $"0x{Sitter.Address:x}", $"{Sitter.Pages}", "1", "0", "0", step, $"{Holder.FillStep.None}");
-        using SteppedCaller caller = new(Theatre, Theatre.Start(command));
-        try
+        using SteppedCaller caller = new(Theatre, new SteppedCall(sitter.Pid, 0, Sitter.Address, Sitter.Pages, step), sitter.Beside());
+        caller.Say("capture");
+        string[] answer = caller.Hear("at", "done") ?? throw new InvalidOperationException("it hangs before the step");
+        if (answer[0] != "at") throw new InvalidOperationException($"it ended before the step: {string.Join(' ', answer)}");
+        int victim = role switch
         {
-            caller.Say("capture");
-            string[] answer = caller.Hear("at", "done") ?? throw new InvalidOperationException("it hangs before the step");
-            if (answer[0] != "at") throw new InvalidOperationException($"it ended before the step: {string.Join(' ', answer)}");
-            int victim = role switch
-            {
-                Role.Caller => caller.Pid,
-                Role.Source => sitter.Pid,
-                Role.Keeper => caller.Holder,
-                _ => TracerOf(caller.Pid, mustBe: step != nameof(CallStep.Returned)),
-            };
-            bool there = victim != 0 && ProcessStatus.IsAlive(victim);
-            Assert.True(there || role == Role.Keeper || step == nameof(CallStep.Returned), "nobody is there to be killed");
-            if (there)
-            {
-                Libc.Kill(victim, Libc.SIGKILL);
-                Eventually.Holds(() => !ProcessStatus.IsAlive(victim), "who is killed dies");
-            }
-            if (role != Role.Caller) AssertTold(caller, role, there, step);
-            if (role == Role.Source) sitter.AssertAlone("afterwards", caller.Pid);
-            else sitter.AssertAsFound("afterwards", caller.Pid);
-        }
-        finally
+            Role.Caller => caller.Pid,
+            Role.Source => sitter.Pid,
+            Role.Keeper => caller.Holder,
+            _ => TracerOf(caller.Pid, mustBe: step != nameof(CallStep.Returned)),
+        };
+        bool there = victim != 0 && ProcessStatus.IsAlive(victim);
+        Assert.True(there || role == Role.Keeper || step == nameof(CallStep.Returned), "nobody is there to be killed");
+        if (there)
         {
-            if (ProcessStatus.IsAlive(caller.Pid)) Libc.Kill(caller.Pid, Libc.SIGKILL);
+            Libc.Kill(victim, Libc.SIGKILL);
+            Eventually.Holds(() => !ProcessStatus.IsAlive(victim), "who is killed dies");
         }
+        if (role != Role.Caller) AssertTold(caller, role, there, step);
+        if (role == Role.Source) sitter.AssertAlone("afterwards", caller.Pid);
+        else sitter.AssertAsFound("afterwards", caller.Pid);
     }
 
     // It gives itself its name, perhaps only after the caller has come to its first step.

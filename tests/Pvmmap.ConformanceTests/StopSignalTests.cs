@@ -21,9 +21,8 @@ public sealed class StopSignalTests(Theatre theatre) : Scene(theatre)
     {
         Puppet source = NewPuppet(), target = NewPuppet();
         ulong at = source.MapFilled(Pages * Page, 1);
-        string[] done = PlayWith(signal, "call", $"{source.Pid}", $"{target.Pid}", $"0x{at:x}", $"{Pages}", "1", "0", "0", step, $"{Holder.FillStep.None}");
-        Assert.True(done[2] == "0", string.Join(' ', done));
-        target.AssertContent(Convert.ToUInt64(done[1], 16), Pages * Page, 1);
+        ulong region = PlayWith(signal, "call", new SteppedCall(source.Pid, target.Pid, at, Pages, step));
+        target.AssertContent(region, Pages * Page, 1);
         source.AssertContent(at, Pages * Page, 1);
     }
 
@@ -32,9 +31,7 @@ public sealed class StopSignalTests(Theatre theatre) : Scene(theatre)
     public void Nor_does_a_capture(string step, int signal)
     {
         using Sitter sitter = new(Theatre);
-        string[] done = PlayWith(
-            signal, "capture", $"{sitter.Pid}", "0", $"0x{Sitter.Address:x}", $"{Sitter.Pages}", "1", "0", "0", step, $"{Holder.FillStep.None}");
-        Assert.True(done[2] == "0", string.Join(' ', done));
+        PlayWith(signal, "capture", new SteppedCall(sitter.Pid, 0, Sitter.Address, Sitter.Pages, step));
         sitter.AssertAsFound($"signal {signal} at {step}");
     }
 
@@ -53,8 +50,7 @@ public sealed class StopSignalTests(Theatre theatre) : Scene(theatre)
         ulong at = from.MapFilled(Pages * Page, 1);
         string steps = target ? $"{CallStep.TargetPrepared},{CallStep.RegionRegistered}" : $"{CallStep.SourcePrepared},{CallStep.IntermediateReaped}";
         int pid = target ? to.Pid : from.Pid;
-        using SteppedCaller caller = new(Theatre, Theatre.Start(
-            [SteppedCaller.Program, Theatre.Door, $"{from.Pid}", $"{to.Pid}", $"0x{at:x}", $"{Pages}", "1", "0", "0", steps, $"{Holder.FillStep.None}"]));
+        using SteppedCaller caller = new(Theatre, new SteppedCall(from.Pid, to.Pid, at, Pages, steps));
         try
         {
             caller.Say("call");
@@ -64,38 +60,29 @@ public sealed class StopSignalTests(Theatre theatre) : Scene(theatre)
                 Libc.Kill(pid, signal);
                 caller.Say("go");
             }
-            string[] done = caller.Hear("done") ?? throw new InvalidOperationException("the call does not return");
-            Assert.True(done[2] == "0", string.Join(' ', done));
+            ulong region = caller.HearSuccess();
             Eventually.Equals(stopped, () => ProcessStatus.State(pid) == 'T', "the process is stopped if it was sent SIGSTOP last");
             Assert.Equal(stopped, ProcessStatus.State(pid) == 'T');
             if (stopped) Libc.Kill(pid, Libc.SIGCONT);
             // Whoever answers is not stopped: a SIGSTOP that the call has sent comes before the answer.
-            to.AssertContent(Convert.ToUInt64(done[1], 16), Pages * Page, 1);
+            to.AssertContent(region, Pages * Page, 1);
             from.AssertContent(at, Pages * Page, 1);
             Assert.NotEqual('T', ProcessStatus.State(pid));
         }
         finally
         {
             Libc.Kill(pid, Libc.SIGCONT);
-            if (ProcessStatus.IsAlive(caller.Pid)) Libc.Kill(caller.Pid, Libc.SIGKILL);
         }
     }
 
-    private string[] PlayWith(int signal, string what, params string[] arguments)
+    private ulong PlayWith(int signal, string what, SteppedCall call)
     {
-        using SteppedCaller caller = new(Theatre, Theatre.Start([SteppedCaller.Program, Theatre.Door, .. arguments]));
-        try
-        {
-            caller.Say(what);
-            Assert.Equal("at", caller.Hear("at", "done")?[0]);
-            Assert.True(caller.Holder != 0, "there is no child yet");
-            Libc.Kill(caller.Holder, signal);
-            caller.Say("go");
-            return caller.Hear("done") ?? throw new InvalidOperationException("the call does not return");
-        }
-        finally
-        {
-            if (ProcessStatus.IsAlive(caller.Pid)) Libc.Kill(caller.Pid, Libc.SIGKILL);
-        }
+        using SteppedCaller caller = new(Theatre, call);
+        caller.Say(what);
+        Assert.Equal("at", caller.Hear("at", "done")?[0]);
+        Assert.True(caller.Holder != 0, "there is no child yet");
+        Libc.Kill(caller.Holder, signal);
+        caller.Say("go");
+        return caller.HearSuccess();
     }
 }

@@ -247,8 +247,8 @@ public sealed class SurvivalTests(Theatre theatre) : Scene(theatre)
         if (!shared) Seccomp.Watch(source);
         target.StartIdlers(3);
         (ProcessRecord sourceBefore, ProcessRecord targetBefore) = (ProcessRecord.TakeAtRest(source.Pid), ProcessRecord.TakeAtRest(target.Pid, new PageRange(place, place + Small)));
-        using var caller = new SteppedCaller(Theatre, NewProgram(SteppedCaller.Program, Theatre.Door, $"{source.Pid}", $"{target.Pid}", $"0x{at:x}",
-            $"{Small / Page}", "1", $"0x{place:x}", $"0x{(ulong)(MmapFlags.Move | MmapFlags.Fixed):x}", step, "None"));
+        SteppedCall call = new(source.Pid, target.Pid, at, Small / Page, step) { Destination = place, Flags = MmapFlags.Move | MmapFlags.Fixed };
+        using SteppedCaller caller = new(Theatre, call);
         caller.Say("call");
         Assert.Equal(step, caller.Hear("at", "done")?[1]);
         Assert.Equal(left, Smaps.Within(source.Pid, at, Small).Count == 0);

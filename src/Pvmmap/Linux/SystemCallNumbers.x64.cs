@@ -60,8 +60,6 @@ internal static class X64SystemCalls
     public const int SYS_epoll_pwait = 281;
     public const int SYS_accept4 = 288;
     public const int SYS_recvmmsg = 299;
-    public const int SYS_preadv2 = 327;
-    public const int SYS_pwritev2 = 328;
     public const int SYS_sendmmsg = 307;
     public const int SYS_process_vm_readv = 310;
     public const int SYS_process_vm_writev = 311;
@@ -69,6 +67,8 @@ internal static class X64SystemCalls
     public const int SYS_renameat2 = 316;
     public const int SYS_memfd_create = 319;
     public const int SYS_userfaultfd = 323;
+    public const int SYS_preadv2 = 327;
+    public const int SYS_pwritev2 = 328;
     public const int SYS_statx = 332;
     public const int SYS_io_pgetevents = 333;
     public const int SYS_pidfd_send_signal = 424;

@@ -75,6 +75,7 @@ internal sealed record ProcessStatus
     /// <summary>Signals pending for the whole process.</summary>
     public ulong ShdPnd { get; init; }
 
+    /// <summary>True while the signal is pending for this thread, or for the whole process.</summary>
     public bool IsPending(int signal) => ((SigPnd | ShdPnd) & Signals.Bit(signal)) != 0;
 
     public ulong SigIgn { get; init; }

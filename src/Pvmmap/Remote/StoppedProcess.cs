@@ -145,12 +145,12 @@ internal sealed class StoppedProcess : IProcessCalls
         if (thread is null) return false;
         ProcessStatus status = ProcessStatus.ReadThread(Pid, thread.Tid);
         // A main thread that has ended counts still.
-        if (status.Threads != stopped.Count && (status.Threads != stopped.Count + 1 || stopped.Contains(Pid) || !HasEnded(Pid))) return false;
+        if (status.Threads != stopped.Count && (status.Threads != stopped.Count + 1 || stopped.Contains(Pid) || !LeaderHasEnded())) return false;
         shown = status;
         return true;
     }
 
-    private bool HasEnded(int tid) => ProcessStatus.ReadThread(Pid, tid).State is 'Z' or 'X';
+    private bool LeaderHasEnded() => ProcessStatus.ReadThread(Pid, Pid).State is 'Z' or 'X';
 
     private void StopOneThread()
     {

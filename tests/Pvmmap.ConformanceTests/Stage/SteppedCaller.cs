@@ -16,11 +16,12 @@ internal sealed class SteppedCaller : IDisposable
     private SafeFileHandle? _latest;
     private readonly TaskCompletionSource<int> _child = new();
 
-    public SteppedCaller(Theatre theatre, int pid)
+    /// <summary>Starts it, through another command if one is given.</summary>
+    public SteppedCaller(Theatre theatre, SteppedCall call, params string[] through)
     {
-        Pid = pid;
-        _line = theatre.Await(pid);
-        new Thread(Listen) { IsBackground = true, Name = $"caller {pid}" }.Start();
+        Pid = theatre.Start([.. through, Program, .. call.Arguments(theatre.Door)]);
+        _line = theatre.Await(Pid);
+        new Thread(Listen) { IsBackground = true, Name = $"caller {Pid}" }.Start();
     }
 
     public static string Program
@@ -119,8 +120,24 @@ internal sealed class SteppedCaller : IDisposable
         }
     }
 
+    /// <summary>Fails if the call fails, or does not return.</summary>
+    /// <returns>The address that it returns; 0 of a capture.</returns>
+    public ulong HearSuccess()
+    {
+        string[] done = Hear("done") ?? throw new InvalidOperationException("the call does not return");
+        Assert.True(done[2] == "0", string.Join(' ', done));
+        return Convert.ToUInt64(done[1], 16);
+    }
+
+    /// <summary>Kills it if it is still there.</summary>
     public void Dispose()
     {
+        if (ProcessStatus.IsAlive(Pid))
+        {
+            Libc.Kill(Pid, Libc.SIGKILL);
+            // A tracee that is killed ends with its tracer.
+            Eventually.Becomes(() => !ProcessStatus.IsAlive(Pid), (int)s_patience.TotalSeconds);
+        }
         _line.Dispose();
         _latest?.Dispose();
         if (HasControl) _control.Task.Result.Dispose();

@@ -52,6 +52,9 @@ public sealed class Theatre : IDisposable
     /// <summary>Processes that took part in this run, dead ones included.</summary>
     public IReadOnlySet<int> Everybody => _everybody.Keys.ToHashSet();
 
+    /// <summary>True of a process that runs one of the programs, or has been forked from one that does; whoever its parent is by now.</summary>
+    public bool IsFromHere(int pid) => new FileInfo($"/proc/{pid}/exe").LinkTarget is { } program && (program == Environment.ProcessPath || program.StartsWith(_folder, StringComparison.Ordinal));
+
     public string Program(string name) => Path.Combine(_folder, name);
 
     public string NewFolder(string name) => Directory.CreateDirectory(Path.Combine(_folder, name)).FullName;

@@ -22,7 +22,7 @@ internal sealed partial class CellRun : IDisposable
     private readonly (ProcessRecord Whole, ProcessRecord Others) _sourceBefore, _targetBefore;
     private readonly List<Namesake> _marks = [];
     private readonly HashSet<int> _cast = [];
-    private readonly string[] _arguments;
+    private readonly SteppedCall _call;
     private int _child;
 
     /// <summary>Mappings of ours in the source.</summary>
@@ -36,12 +36,12 @@ internal sealed partial class CellRun : IDisposable
         if (cell.Way != Way.Pull) _target = MakeTarget();
         if (_source is not null) _sourceBefore = (ProcessRecord.TakeAtRest(_source.Pid), ProcessRecord.Take(_source.Pid, SourceRange));
         if (_target is not null) _targetBefore = (ProcessRecord.TakeAtRest(_target.Pid), ProcessRecord.Take(_target.Pid, FixedRange));
-        _arguments =
-        [
-            theatre.Door, $"{_source?.Pid ?? 0}", $"{_target?.Pid ?? 0}", $"0x{SourceAddress:x}", $"{_cell.Pages}", $"{cell.Pieces}",
-            $"0x{(IsFixed ? FixedDestination : 0):x}", $"0x{(ulong)cell.Flags:x}", $"{cell.CallStep}", $"{(StopsLater ? FillStep.None : cell.FillStep)}",
-        ];
-        _caller = new SteppedCaller(theatre, Mark(theatre.Start(["unshare", "--uts", SteppedCaller.Program, .. _arguments])));
+        _call = new SteppedCall(_source?.Pid ?? 0, _target?.Pid ?? 0, SourceAddress, cell.Pages, $"{cell.CallStep}")
+        {
+            Pieces = cell.Pieces, Destination = IsFixed ? FixedDestination : 0, Flags = cell.Flags, FillStep = StopsLater ? FillStep.None : cell.FillStep,
+        };
+        _caller = new SteppedCaller(theatre, _call, "unshare", "--uts");
+        _cast.Add(_caller.Pid);
         _marks.Add(new Namesake(_caller.Pid));
     }
 
@@ -69,7 +69,7 @@ internal sealed partial class CellRun : IDisposable
     /// <summary>How to do it by hand.</summary>
     public string Reproduction =>
         $"{_cell}: source and target are puppets with {_cell.Pages} pages in {_cell.Pieces} mappings at 0x{SourceAddress:x}, 0x{FixedDestination:x}; then\n"
-        + $"    {SteppedCaller.Program} {string.Join(' ', _arguments)}";
+        + $"    {SteppedCaller.Program} {string.Join(' ', _call.Arguments(_theatre.Door))}";
 
     public string Play()
     {
@@ -392,7 +392,6 @@ internal sealed partial class CellRun : IDisposable
     public void Dispose()
     {
         // First who may hold the others: a tracee that is killed ends with its tracer.
-        if (ProcessStatus.IsAlive(_caller.Pid)) Kill(_caller.Pid);
         _caller.Dispose();
         _source?.Dispose();
         _target?.Dispose();
