@@ -299,12 +299,10 @@ public sealed class PlacesTests(Theatre theatre) : Scene(theatre)
     [InlineData(false)]
     public void A_32_bit_program(bool source)
     {
-        string program = Theatre.Program("wait32");
-        string code = $"{program}.c";
-        File.WriteAllText(code, "void _start(void) { for (;;) __asm__ volatile(\"int $0x80\" :: \"a\"(29)); } /* pause() */");
-        (int failed, string output) = Theatre.Run("gcc", "-m32", "-nostdlib", "-static", "-o", program, code);
-        Machine.Require(failed == 0, $"needs a gcc that makes 32-bit programs: {output}");
-        int narrow = NewProgram(program);
+        const int exit = 1, pause = 29;
+        string waits = NarrowProgram("wait32", pause), ends = NarrowProgram("exit32", exit);
+        Machine.RequireRunnable(ends, "32-bit programs");
+        int narrow = NewProgram(waits);
         Eventually.Holds(() => ProcessStatus.Name(narrow) == "wait32" && ProcessStatus.State(narrow) == 'S', "the 32-bit program sleeps");
         Puppet wide = NewPuppet();
         ulong at = source ? Procfs.Maps.Read(narrow).Single(vma => vma.IsStack).Range.Start : wide.MapFilled(Length, 1);
@@ -425,10 +423,18 @@ public sealed class PlacesTests(Theatre theatre) : Scene(theatre)
         Machine.Require(File.ReadAllText("/proc/sys/vm/unprivileged_userfaultfd").Trim() == "0", "needs vm.unprivileged_userfaultfd=0");
     }
 
+    private string NarrowProgram(string name, int systemCall)
+    {
+        string program = Theatre.Program(name), code = $"{program}.c";
+        File.WriteAllText(code, $"void _start(void) {{ for (;;) __asm__ volatile(\"int $0x80\" :: \"a\"({systemCall}), \"b\"(0)); }}");
+        (int failed, string output) = Theatre.Run("gcc", "-m32", "-nostdlib", "-static", "-o", program, code);
+        Machine.Require(failed == 0, $"needs a gcc that makes 32-bit programs: {output}");
+        return program;
+    }
+
     private static ulong Switches(Puppet puppet)
     {
-        // having answered, it may still be on its way back to where it waits for the next command
-        Eventually.Holds(() => !File.ReadAllText($"/proc/{puppet.Pid}/syscall").StartsWith("running", StringComparison.Ordinal), "the puppet is at rest");
+        _ = ProcessStatus.BlockedAt(puppet.Pid, puppet.Pid);
         return ProcessStatus.Figure(puppet.Pid, "voluntary_ctxt_switches") + ProcessStatus.Figure(puppet.Pid, "nonvoluntary_ctxt_switches");
     }
 

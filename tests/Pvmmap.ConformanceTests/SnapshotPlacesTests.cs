@@ -26,7 +26,7 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
         Assert.True(result.Code == 0, result.Errors);
         before.AssertUnchanged();
         Assert.Equal("", source.Awake());
-        AssertHolds(file, at, withheld, shared);
+        AssertFileHolds(file, at, withheld, shared);
     }
 
     [Fact]
@@ -67,7 +67,7 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
         Assert.Equal(FirstWord(1, 5), gdb.Read(at + 5 * Page, 8));
         gdb.Detach();
         using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
-        AssertHolds(snapshot, at, Length, 1);
+        snapshot.AssertContent(at, Length, 1);
     }
 
     [Fact]
@@ -103,12 +103,12 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
             using (Debugger other = new Debugger().Attach(snapshot.KeeperPid))
             {
                 Assert.Equal(FirstWord(1, 5), other.Read(at + 5 * Page, 8));
-                AssertHolds(snapshot, at, Length, 1);
+                snapshot.AssertContent(at, Length, 1);
                 // In the second round it is released under the debugger.
                 if (round == 0) other.Detach();
                 else snapshot.Dispose();
             }
-            if (round == 0) AssertHolds(snapshot, at, Length, 1);
+            if (round == 0) snapshot.AssertContent(at, Length, 1);
             else Eventually.Holds(() => !Leftovers.IsOurs(snapshot.KeeperPid), "the keeper ends");
             gdb.Detach();
         }
@@ -146,9 +146,9 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
             Assert.Equal('T', snapshot.Identity.State);
             Assert.Equal(4, snapshot.Threads.Count);
             Assert.All(snapshot.Threads, thread => Assert.Equal(('T', Libc.SIGSTOP), (thread.State, BitConverter.ToInt32(thread.SignalInformation.Span))));
-            AssertHolds(snapshot, at, Length, 1);
-            AssertHolds(snapshot, withheld, Length, 2);
-            AssertHolds(snapshot, shared, Length, 3);
+            snapshot.AssertContent(at, Length, 1);
+            snapshot.AssertContent(withheld, Length, 2);
+            snapshot.AssertContent(shared, Length, 3);
             before.AssertUnchanged();
         }
         before.AssertUnchanged();
@@ -171,9 +171,9 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
         {
             before.AssertUnchanged();
             source.Fill(at, Length, 9);
-            AssertHolds(snapshot, at, Length, 1);
-            AssertHolds(snapshot, withheld, Length, 2);
-            AssertHolds(snapshot, shared, Length, 3);
+            snapshot.AssertContent(at, Length, 1);
+            snapshot.AssertContent(withheld, Length, 2);
+            snapshot.AssertContent(shared, Length, 3);
             Assert.Equal(source.Pid, snapshot.Identity.ProcessId);
             source.Fill(at, Length, 1);
         }
@@ -184,7 +184,7 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
         ToolResult result = Tool.Run(Theatre, enter, $"snapshot {inner} -o {file}");
         Assert.True(result.Code == 0, result.Errors);
         before.AssertUnchanged();
-        AssertHolds(file, at, withheld, shared);
+        AssertFileHolds(file, at, withheld, shared);
     }
 
     [Fact]
@@ -196,7 +196,7 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
         using (ProcessSnapshot snapshot = ProcessSnapshot.Capture(first.Pid))
         {
             Assert.Equal([snapshot.KeeperPid], ProcessStatus.Children(first.Pid));
-            AssertHolds(snapshot, at, Length, 1);
+            snapshot.AssertContent(at, Length, 1);
         }
         // as every orphan's, its end is for the first process to see
         const int anyChild = -1;
@@ -220,19 +220,11 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
         {
             using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
             Assert.Equal(threads + 1, snapshot.Threads.Select(thread => thread.ThreadId).Distinct().Count());
-            foreach (SnapshotThread thread in snapshot.Threads)
-            {
-                // number, six arguments, stack pointer, instruction pointer
-                string[] call = File.ReadAllText($"/proc/{source.Pid}/task/{thread.ThreadId}/syscall").Split(' ', '\n');
-                Assert.Equal((Hex(call[7]), Hex(call[8])), (Register(thread, 19), Register(thread, 16)));
-            }
-            AssertHolds(snapshot, at, Length, 1);
+            snapshot.AssertThreadsWaited();
+            snapshot.AssertContent(at, Length, 1);
         }
         before.AssertUnchanged();
         Assert.Equal("", source.Awake());
-
-        static ulong Register(SnapshotThread thread, int index) => BitConverter.ToUInt64(thread.GeneralRegisters.Span[(index * 8)..]);
-        static ulong Hex(string text) => ulong.Parse(text.AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
 
     [Fact]
@@ -247,17 +239,17 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
             app.Fill(pinned, Length, (ulong)round + 2);
             app.Post($"collect 2"); // collections are under way while it is stopped
             kept.Add(ProcessSnapshot.Capture(app.Pid));
-            AssertHolds(kept[^1], native, Length, 1);
+            kept[^1].AssertContent(native, Length, 1);
             app.Answer();
             // Each tenth stays to the end.
             if (round % 10 == 0) continue;
-            AssertHolds(kept[^1], pinned, Length, (ulong)round + 2);
+            kept[^1].AssertContent(pinned, Length, (ulong)round + 2);
             kept[^1].Dispose();
             kept.RemoveAt(kept.Count - 1);
         }
         for (int i = 0; i < kept.Count; i++)
         {
-            AssertHolds(kept[i], pinned, Length, (ulong)(10 * i) + 2);
+            kept[i].AssertContent(pinned, Length, (ulong)(10 * i) + 2);
             kept[i].Dispose();
         }
         Assert.Equal(5, kept.Count);
@@ -298,12 +290,12 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
             }
             foreach (ProcessSnapshot snapshot in taken)
             {
-                AssertHolds(snapshot, at, Length, 1);
-                AssertHolds(snapshot, withheld, Length, 2);
-                AssertHolds(snapshot, shared, Length, 3);
+                snapshot.AssertContent(at, Length, 1);
+                snapshot.AssertContent(withheld, Length, 2);
+                snapshot.AssertContent(shared, Length, 3);
                 snapshot.Dispose();
             }
-            foreach (string file in files) AssertHolds(file, at, withheld, shared);
+            foreach (string file in files) AssertFileHolds(file, at, withheld, shared);
         }
         before.AssertUnchanged();
         Assert.Equal("", source.Awake());
@@ -334,12 +326,12 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
         for (; taken < 3 || !copies.IsCompleted; taken++)
         {
             using ProcessSnapshot snapshot = ProcessSnapshot.Capture(source.Pid);
-            AssertHolds(snapshot, at, Length, 1);
-            AssertHolds(snapshot, withheld, Length, 2);
-            AssertHolds(snapshot, shared, Length, 3);
+            snapshot.AssertContent(at, Length, 1);
+            snapshot.AssertContent(withheld, Length, 2);
+            snapshot.AssertContent(shared, Length, 3);
             // What has come into it is whole, or not there.
             foreach (SnapshotRange range in snapshot.Ranges.Where(range => range.Range.Overlaps(new PageRange(place, place + rounds * MiB)) && range.IsReadable))
-                AssertHolds(snapshot, range.Range.Start, range.Range.Length, 7, (range.Range.Start - place) / Page);
+                snapshot.AssertContent(range.Range.Start, range.Range.Length, 7, (range.Range.Start - place) / Page);
         }
         await copies;
         before.AssertUnchanged(new PageRange(place, place + rounds * MiB));
@@ -377,28 +369,17 @@ public sealed class SnapshotPlacesTests(Theatre theatre) : Scene(theatre)
 
     private static ulong Switches(Puppet puppet)
     {
-        Eventually.Holds(() => !File.ReadAllText($"/proc/{puppet.Pid}/syscall").StartsWith("running", StringComparison.Ordinal), "the puppet is at rest");
+        _ = ProcessStatus.BlockedAt(puppet.Pid, puppet.Pid);
         return Directory.EnumerateDirectories($"/proc/{puppet.Pid}/task").SelectMany(task => File.ReadLines($"{task}/status")).Where(line => line.Contains("ctxt_switches", StringComparison.Ordinal))
             .Aggregate(0UL, (sum, line) => sum + ulong.Parse(line.AsSpan(line.IndexOf(':', StringComparison.Ordinal) + 1), CultureInfo.InvariantCulture));
     }
 
-    private static void AssertHolds(string file, ulong plain, ulong withheld, ulong shared)
+    private static void AssertFileHolds(string file, ulong plain, ulong withheld, ulong shared)
     {
         using CoreImage core = new(file);
         core.AssertContent(plain, Length, 1);
         core.AssertContent(withheld, Length, 2);
         core.AssertContent(shared, Length, 3);
-    }
-
-    private static unsafe void AssertHolds(ProcessSnapshot snapshot, ulong address, ulong length, ulong seed, ulong firstPage = 0)
-    {
-        byte[] content = new byte[length];
-        snapshot.Read(address, content);
-        fixed (byte* here = content)
-        {
-            Census seen = Pattern.Examine((ulong)here, length, seed, firstPage, 1);
-            Assert.True(seen.Good == length / Page, $"0x{address:x} + {length} of the snapshot should hold seed {seed}: {seen}");
-        }
     }
 
     private static byte[] FirstWord(ulong seed, ulong page)

@@ -1,3 +1,5 @@
+using System.ComponentModel;
+
 namespace Pvmmap.ConformanceTests.Stage;
 
 /// <summary>What a test needs of the machine beyond the library's own needs: a test that lacks it is skipped and says which.</summary>
@@ -22,6 +24,20 @@ internal static class Machine
     public static void RequireRoot() => Require(Root, "needs root, to start programs under another uid");
 
     public static void RequireProgram(string name) => Require(Finds(name), $"needs {name} on the PATH");
+
+    /// <summary>A program of that kind which ends at once does so here.</summary>
+    public static void RequireRunnable(string program, string kind)
+    {
+        const int execFormatError = 8; // ENOEXEC
+        try
+        {
+            Assert.Equal((0, ""), Theatre.Run(program));
+        }
+        catch (Win32Exception e) when (e.NativeErrorCode == execFormatError)
+        {
+            Assert.Skip($"needs a machine that runs {kind}: exec() says ENOEXEC");
+        }
+    }
 
     public static void RequireSystemCall(long result, string name) => Require(result != -(long)Errno.ENOSYS, $"this kernel has no {name}");
 

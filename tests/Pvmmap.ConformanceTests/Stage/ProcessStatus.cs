@@ -53,6 +53,19 @@ internal static class ProcessStatus
         return tasks;
     }
 
+    /// <summary>
+    /// Where a thread is blocked, once it is: one that was let go, or that has just answered, may still be on its way back to its system call.
+    /// </summary>
+    public static (ulong StackPointer, ulong InstructionPointer) BlockedAt(int pid, int thread)
+    {
+        string[] words = [];
+        // number, six arguments, stack pointer, instruction pointer; "running"
+        Eventually.Holds(() => (words = File.ReadAllText($"/proc/{pid}/task/{thread}/syscall").Split(' ', '\n')).Length >= 9, $"thread {thread} is blocked");
+        return (Hex(words[7]), Hex(words[8]));
+
+        static ulong Hex(string text) => ulong.Parse(text.AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    }
+
     /// <summary>Threads of a process that are stopped or traced, and by whom.</summary>
     public static IEnumerable<string> Restraints(int pid)
     {
