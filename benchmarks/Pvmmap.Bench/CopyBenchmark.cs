@@ -16,7 +16,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
     private const ulong KiB = 1UL << 10, MiB = 1UL << 20, GiB = 1UL << 30;
     private const double TimesFork = 1.3, TimesBareHandler = 1.5, TimesSmallPages = 1.5, TimesHugePages = 1.0;
     private const double Millisecond = 1000, Second = 1e6;
-    private const int AccountRounds = 3;
+    private const int AccountRounds = 3, LeastRounds = 5;
     /// <summary>Farther apart than what is delivered along with a page, so that each access is a fault.</summary>
     private const ulong Stride = 256 * KiB;
     private const string Fork = "fork() of the source", Write = "process_vm_writev()", Read = "process_vm_readv()", Pipe = "a pipe",
@@ -36,6 +36,9 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
 
     /// <summary>What a call of a millisecond or two takes is another thing in a busy minute of the machine than in a quiet one: with time enough it is measured in three, far apart.</summary>
     private readonly Data[] _order = full ? [.. s_small, .. s_large, .. s_small, .. s_largest, .. s_small] : s_small;
+
+    /// <summary>For all rounds of one kind of data; enough for all of them, but on a slow machine.</summary>
+    private readonly TimeSpan? _time = full ? null : TimeSpan.FromSeconds(30);
 
     private readonly List<Series> _series = [];
     private readonly List<Amount> _amounts = [];
@@ -81,8 +84,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         }
 
         using WorkerProcess source = new(), target = new();
-        // The first round is not counted: it finds the code, and in a virtual machine the memory.
-        for (int round = 0; round <= data.Rounds; round++)
+        foreach (int round in Repetition.Rounds(data.Rounds, LeastRounds, _time))
         {
             interrupted.ThrowIfCancellationRequested();
             say($"{data.Name}, round {round} of {data.Rounds}");
@@ -295,7 +297,7 @@ internal sealed class CopyBenchmark(bool full) : IBenchmark
         var data = new Data("256 MiB in 4 KiB pages", 256 * MiB, PageKind.Small, 15);
         using WorkerProcess source = new(), target = new();
         Measurements times = new(data.Name);
-        for (int round = 0; round <= data.Rounds; round++)
+        foreach (int round in Repetition.Rounds(data.Rounds, LeastRounds, _time))
         {
             interrupted.ThrowIfCancellationRequested();
             say($"faults, round {round} of {data.Rounds}");

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Pvmmap.Cli;
 using Pvmmap.Cli.Demo;
 
@@ -12,6 +13,7 @@ internal sealed class MoveBenchmark(bool full) : IBenchmark
     private const ulong MiB = 1UL << 20, GiB = 1UL << 30;
     private const ulong PeakRoom = 16 * MiB;
     private const double TimesShorter = 300, TimesOfFour = 4;
+    private const int LeastRounds = 2;
     /// <summary>The background fill takes what is in memory first, so that it comes to these only long after the call.</summary>
     private const ulong SwappedOut = 256 * MiB;
     /// <summary>For the runtimes of three processes, and everybody else on the machine.</summary>
@@ -21,6 +23,9 @@ internal sealed class MoveBenchmark(bool full) : IBenchmark
         _small = new("1 GiB in 4 KiB pages", GiB, PageKind.Small, full ? 15 : 7),
         _large = new("4 GiB in 4 KiB pages", 4 * GiB, PageKind.Small, full ? 3 : 1),
         _huge = new("1 GiB in huge pages", GiB, PageKind.Huge, full ? 7 : 5);
+
+    /// <summary>For all rounds of one configuration; enough for all of them, but on a slow machine.</summary>
+    private readonly TimeSpan? _time = full ? null : TimeSpan.FromSeconds(20);
 
     private readonly List<Series> _series = [];
     private readonly List<string> _notes = [];
@@ -33,7 +38,7 @@ internal sealed class MoveBenchmark(bool full) : IBenchmark
     public BenchReport Run(Action<string> say, CancellationToken interrupted)
     {
         Medians? small = Measure(_small, say, interrupted);
-        Medians? large = Measure(_large, say, interrupted);
+        Medians? large = small is { } known && LeavesOut(_large, known) ? null : Measure(_large, say, interrupted);
         Medians? huge = Measure(_huge, say, interrupted);
         interrupted.ThrowIfCancellationRequested();
         say("peak memory, handed over");
@@ -57,6 +62,15 @@ internal sealed class MoveBenchmark(bool full) : IBenchmark
         ], _notes);
     }
 
+    /// <summary>What would take too long on a machine as slow as this, going by what a round of <see cref="_small"/> took.</summary>
+    private bool LeavesOut(Configuration configuration, Medians small)
+    {
+        TimeSpan all = small.Round * ((double)configuration.Length / _small.Length * (configuration.Rounds + 1));
+        if (_time is null || all < 2 * _time) return false;
+        _notes.Add($"{configuration.Data}: left out; it would take {Figures.Duration(all)} here. --full measures it.");
+        return true;
+    }
+
     private Medians? Measure(Configuration configuration, Action<string> say, CancellationToken interrupted)
     {
         ulong needed = (2 * configuration.Length) + Headroom, available = MemoryInfo.Read("MemAvailable");
@@ -69,8 +83,8 @@ internal sealed class MoveBenchmark(bool full) : IBenchmark
         List<TimeSpan> writes = [], calls = [], completes = [];
         using WorkerProcess source = new(), target = new();
         WarmUp(source, target);
-        // The first round is not counted: in a virtual machine it also pays for memory that the host has yet to find.
-        for (int round = 0; round <= configuration.Rounds; round++)
+        long start = Stopwatch.GetTimestamp();
+        foreach (int round in Repetition.Rounds(configuration.Rounds, LeastRounds, _time))
         {
             interrupted.ThrowIfCancellationRequested();
             say($"{configuration.Data}, round {round} of {configuration.Rounds}");
@@ -91,7 +105,7 @@ internal sealed class MoveBenchmark(bool full) : IBenchmark
         _series.Add(new Series(configuration.Data, "process_vm_writev()", "call", written));
         _series.Add(new Series(configuration.Data, "PVMMAP_MOVE", "call", moved));
         _series.Add(new Series(configuration.Data, "PVMMAP_MOVE", "call, then every page in place", Spread.Of(completes)));
-        return new Medians(written.P50, moved.P50);
+        return new Medians(written.P50, moved.P50, Stopwatch.GetElapsedTime(start) / (written.Rounds + 1));
     }
 
     /// <summary>The most that source and target held together, with all that the kernel charges for them, from before the source was filled on.</summary>
@@ -170,6 +184,8 @@ internal sealed class MoveBenchmark(bool full) : IBenchmark
 
     private sealed record Configuration(string Data, ulong Length, PageKind Kind, int Rounds);
 
-    /// <summary>Of the calls, in microseconds.</summary>
-    private sealed record Medians(double Write, double Move);
+    /// <param name="Write">The median call of process_vm_writev(), in microseconds.</param>
+    /// <param name="Move">The median call of PVMMAP_MOVE, in microseconds.</param>
+    /// <param name="Round">What a round took on average, with all that is not measured.</param>
+    private sealed record Medians(double Write, double Move, TimeSpan Round);
 }

@@ -16,12 +16,15 @@ internal sealed class PressureBenchmark(bool full) : IBenchmark
     private const ulong KiB = 1UL << 10, MiB = 1UL << 20, GiB = 1UL << 30;
     private const ulong Piece = 128 * KiB;
     private const ulong PeakRoom = 16 * MiB;
+    private const int LeastRounds = 1;
     private const string FullBuffer = "process_vm_writev(), buffer for all", SmallBuffer = "process_vm_writev(), buffer of 128 KiB",
         SharedFile = "memfd + MAP_PRIVATE", Copy = "process_vm_mmap(), munmap()", Move = "process_vm_mmap(), PVMMAP_MOVE";
 
     private static readonly ulong[] s_lengths = [32 * MiB, 64 * MiB, 128 * MiB, 256 * MiB, 512 * MiB];
 
     private readonly int _rounds = full ? 7 : 3;
+    /// <summary>For all rounds of one length; enough for all of them, but on a slow machine.</summary>
+    private readonly TimeSpan? _time = full ? null : TimeSpan.FromSeconds(15);
     private readonly List<Series> _series = [];
     private readonly List<Amount> _amounts = [];
     private readonly List<Finding> _findings = [];
@@ -68,7 +71,7 @@ internal sealed class PressureBenchmark(bool full) : IBenchmark
             ulong idle = group.Usage;
             group.Limit(idle + (length * 5 / 4));
             Measurements measured = new(data, length);
-            for (int round = 0; round <= _rounds; round++)
+            foreach (int round in Repetition.Rounds(_rounds, LeastRounds, _time))
             {
                 measured.Counted = round > 0;
                 foreach (string way in s_ways)

@@ -46,7 +46,7 @@ internal static class Program
             HelpName = "DIR",
         };
         var heapApp = new Option<FileInfo?>("--heap-app") { Description = "The .NET program that the snapshots are taken of.", HelpName = "PROGRAM", Hidden = true };
-        var full = new Option<bool>("--full") { Description = "Large memory, too: 1 and 4 GiB copied in every way. It takes many minutes more." };
+        var full = new Option<bool>("--full") { Description = "Large memory, too: 1 and 4 GiB copied in every way; and all rounds, however slow the machine. It takes many minutes more." };
         var bareHandler = new Option<FileInfo?>("--bare-handler") { Description = "The userfaultfd handler that faults are compared with.", HelpName = "PROGRAM", Hidden = true };
         var bareCall = new Option<FileInfo?>("--bare-call") { Description = "The system calls that a copy's call is compared with.", HelpName = "PROGRAM", Hidden = true };
         var startupApp = new Option<FileInfo?>("--startup-app") { Description = "The program whose start is measured, compiled as it runs.", HelpName = "PROGRAM", Hidden = true };
