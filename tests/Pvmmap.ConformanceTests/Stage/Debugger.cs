@@ -19,10 +19,13 @@ internal sealed class Debugger : IDisposable
 
     public int Pid => _gdb.Id;
 
-    /// <summary>The process stands still from here on.</summary>
+    /// <summary>
+    /// The process stands still from here on. gdb answers as soon as it traces it, and only then forks a child with which it tries what ptrace can do: whoever killed gdb before that
+    /// is over, which "*stopped" tells, would leave the child stopped for ever.
+    /// </summary>
     public Debugger Attach(int pid)
     {
-        Order(string.Create(CultureInfo.InvariantCulture, $"-target-attach {pid}"));
+        Order(string.Create(CultureInfo.InvariantCulture, $"-target-attach {pid}"), until: "*stopped");
         _pid = pid;
         Eventually.Equals('t', () => ProcessStatus.State(pid), $"process {pid} is halted by gdb");
         return this;
@@ -59,8 +62,7 @@ internal sealed class Debugger : IDisposable
 
     public void Kill()
     {
-        // A child with which it tries what ptrace can do would be left stopped.
-        _gdb.Kill(entireProcessTree: true);
+        _gdb.Kill();
         _gdb.WaitForExit();
     }
 
@@ -75,18 +77,26 @@ internal sealed class Debugger : IDisposable
         _gdb.Dispose();
     }
 
-    private void Order(string command)
+    /// <param name="command">In gdb/MI.</param>
+    /// <param name="until">Waits for an asynchronous record that begins so, too; null: for none.</param>
+    private void Order(string command, string? until = null)
     {
-        string result = Say(command);
+        string result = Say(command, until);
         if (result.StartsWith("^error", StringComparison.Ordinal)) throw new InvalidOperationException($"gdb, {command}: {result}");
     }
 
-    /// <summary>The result record; asynchronous records and the console's lines are passed over.</summary>
-    private string Say(string command)
+    /// <summary>The result record; other asynchronous records and the console's lines are passed over.</summary>
+    private string Say(string command, string? until = null)
     {
         _gdb.StandardInput.WriteLine(command);
+        string? result = null;
+        bool heard = until is null;
         while (_gdb.StandardOutput.ReadLine() is { } line)
-            if (line.StartsWith('^')) return line;
+        {
+            if (line.StartsWith('^')) result = line;
+            else heard = heard || line.StartsWith(until!, StringComparison.Ordinal);
+            if (result is not null && (heard || result.StartsWith("^error", StringComparison.Ordinal))) return result;
+        }
         throw new InvalidOperationException($"gdb ended at {command}");
     }
 }
